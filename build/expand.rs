@@ -1,0 +1,173 @@
+//! Shader preprocessing, deliberately small: text inclusion, integer names, and repetition.
+//!
+//! - `#import "shared/grid.wgsl"`: the file's text, once per shader, path relative to the shader root.
+//! - `#define NAME expr`: an integer name, usable in later expressions.
+//! - `#for i in a..b` ... `#end`: the lines in between once per `i`; nests.
+//! - `${expr}`: replaced by the value of an integer expression (`+ - * / %`, parentheses, names).
+//!
+//! WGSL has no macros and naga emits no unroll hints, so register tiles need repetition in the source.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+type Names = BTreeMap<String, i64>;
+
+/// Expands the shader at `path`; imports resolve against `root`.
+pub fn expand_file(root: &Path, path: &Path) -> Result<String, String> {
+    let mut lines = Vec::new();
+    inline_imports(root, path, &mut BTreeSet::new(), &mut lines)?;
+    let mut out = String::new();
+    let mut names = Names::new();
+    expand_lines(&lines, &mut names, &mut out)?;
+    Ok(out)
+}
+
+/// A source line and where it came from, for messages.
+struct Line {
+    text: String,
+    origin: String,
+}
+
+fn inline_imports(root: &Path, path: &Path, seen: &mut BTreeSet<String>, out: &mut Vec<Line>) -> Result<(), String> {
+    let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    for (number, text) in text.lines().enumerate() {
+        let origin = format!("{}:{}", path.display(), number + 1);
+        let Some(rest) = text.trim().strip_prefix("#import ") else {
+            out.push(Line { text: text.to_string(), origin });
+            continue;
+        };
+        let file = rest.trim().trim_matches('"').to_string();
+        if seen.insert(file.clone()) {
+            inline_imports(root, &root.join(&file), seen, out).map_err(|e| format!("{origin}: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn expand_lines(lines: &[Line], names: &mut Names, out: &mut String) -> Result<(), String> {
+    let mut at = 0;
+    while at < lines.len() {
+        let line = &lines[at];
+        let fail = |message: String| format!("{}: {message}", line.origin);
+        let text = line.text.trim();
+        if let Some(rest) = text.strip_prefix("#define ") {
+            let (name, value) = rest.trim().split_once(' ').ok_or_else(|| fail("#define NAME value".into()))?;
+            let value = evaluate(value, names).map_err(fail)?;
+            names.insert(name.to_string(), value);
+        } else if let Some(rest) = text.strip_prefix("#for ") {
+            let end = matching_end(lines, at).ok_or_else(|| fail("#for without #end".into()))?;
+            let (name, range) = rest.split_once(" in ").ok_or_else(|| fail("#for NAME in a..b".into()))?;
+            let (low, high) = range.split_once("..").ok_or_else(|| fail("#for NAME in a..b".into()))?;
+            let low = evaluate(low, names).map_err(fail)?;
+            let high = evaluate(high, names).map_err(fail)?;
+            for value in low..high {
+                let shadowed = names.insert(name.trim().to_string(), value);
+                expand_lines(&lines[at + 1..end], names, out)?;
+                match shadowed {
+                    Some(old) => names.insert(name.trim().to_string(), old),
+                    None => names.remove(name.trim()),
+                };
+            }
+            at = end;
+        } else if text.starts_with('#') {
+            return Err(fail(format!("unknown or unmatched directive: {text}")));
+        } else {
+            out.push_str(&substitute(&line.text, names).map_err(fail)?);
+            out.push('\n');
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+fn matching_end(lines: &[Line], start: usize) -> Option<usize> {
+    let mut depth = 0;
+    for (offset, line) in lines[start..].iter().enumerate() {
+        let text = line.text.trim();
+        if text.starts_with("#for ") {
+            depth += 1;
+        } else if text == "#end" {
+            depth -= 1;
+            if depth == 0 {
+                return Some(start + offset);
+            }
+        }
+    }
+    None
+}
+
+fn substitute(text: &str, names: &Names) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let end = rest[start..].find('}').ok_or("${ without }")? + start;
+        out.push_str(&rest[..start]);
+        out.push_str(&evaluate(&rest[start + 2..end], names)?.to_string());
+        rest = &rest[end + 1..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// Evaluates an integer expression: sums of products of names, numbers and parentheses.
+pub fn evaluate(text: &str, names: &Names) -> Result<i64, String> {
+    let mut parser = Parser { rest: text.trim(), names };
+    let value = parser.sum()?;
+    if parser.rest.is_empty() { Ok(value) } else { Err(format!("cannot read `{}` in `{text}`", parser.rest)) }
+}
+
+struct Parser<'a> {
+    rest: &'a str,
+    names: &'a Names,
+}
+
+impl Parser<'_> {
+    fn take(&mut self, symbol: char) -> bool {
+        let taken = self.rest.strip_prefix(symbol);
+        self.rest = taken.unwrap_or(self.rest).trim_start();
+        taken.is_some()
+    }
+
+    fn sum(&mut self) -> Result<i64, String> {
+        let mut value = self.product()?;
+        loop {
+            if self.take('+') {
+                value += self.product()?;
+            } else if self.take('-') {
+                value -= self.product()?;
+            } else {
+                return Ok(value);
+            }
+        }
+    }
+
+    fn product(&mut self) -> Result<i64, String> {
+        let mut value = self.atom()?;
+        loop {
+            if self.take('*') {
+                value *= self.atom()?;
+            } else if self.take('/') {
+                value = value.checked_div(self.atom()?).ok_or("division by zero")?;
+            } else if self.take('%') {
+                value = value.checked_rem(self.atom()?).ok_or("division by zero")?;
+            } else {
+                return Ok(value);
+            }
+        }
+    }
+
+    fn atom(&mut self) -> Result<i64, String> {
+        if self.take('(') {
+            let value = self.sum()?;
+            return if self.take(')') { Ok(value) } else { Err("missing )".into()) };
+        }
+        let length = self.rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(length);
+        self.rest = rest.trim_start();
+        match word.parse() {
+            Ok(number) => Ok(number),
+            Err(_) => self.names.get(word).copied().ok_or_else(|| format!("unknown name `{word}`")),
+        }
+    }
+}

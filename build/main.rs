@@ -1,0 +1,50 @@
+//! Build script: turns `shaders/*.wgsl` into the typed kernel table of `src/kernels`.
+//!
+//! For every shader: expand the preprocessing (`expand`), parse and validate with naga, reflect bindings, workgroup
+//! sizes and uniform structs (`reflect`), and write Rust items (`emit`). A shader that does not validate fails the
+//! build with naga's own message and the line of the expanded source.
+
+mod emit;
+mod expand;
+mod reflect;
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, process};
+
+fn main() {
+    println!("cargo::rerun-if-changed=shaders");
+    println!("cargo::rerun-if-changed=build");
+    if let Err(message) = run() {
+        eprintln!("{message}");
+        process::exit(1);
+    }
+}
+
+fn run() -> Result<(), String> {
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set; run through cargo")?);
+    let expanded_dir = out_dir.join("shaders");
+    fs::create_dir_all(&expanded_dir).map_err(|e| format!("{}: {e}", expanded_dir.display()))?;
+
+    let mut modules = Vec::new();
+    for path in shader_files(Path::new("shaders"))? {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let source = expand::expand_file(Path::new("shaders"), &path)?;
+        fs::write(expanded_dir.join(format!("{name}.wgsl")), &source).map_err(|e| format!("{name}: {e}"))?;
+        modules.push(reflect::reflect(&name, &source)?);
+    }
+    let table = emit::emit(&modules)?;
+    fs::write(out_dir.join("kernels.rs"), table).map_err(|e| format!("kernels.rs: {e}"))
+}
+
+/// The shaders at the top of `dir`, sorted by name; files in subfolders are for import only.
+fn shader_files(dir: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|e| format!("{}: {e}", dir.display()))? {
+        let path = entry.map_err(|e| e.to_string())?.path();
+        if path.extension().is_some_and(|e| e == "wgsl") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,132 @@
+//! Reads from a validated shader what the host needs to dispatch it.
+
+use naga::proc::Layouter;
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner};
+
+/// One expanded shader file.
+pub struct Module {
+    pub name: String,
+    /// First paragraph of the file's header comment, for the generated documentation.
+    pub summary: String,
+    pub uniforms: Vec<UniformStruct>,
+    pub entries: Vec<Entry>,
+}
+
+/// A struct used by a `var<uniform>`; its fields are scalars of four bytes.
+#[derive(Clone, PartialEq)]
+pub struct UniformStruct {
+    pub name: String,
+    pub fields: Vec<(String, &'static str)>,
+    /// Bytes in the uniform address space.
+    pub size: u32,
+}
+
+pub struct Entry {
+    pub name: String,
+    pub workgroup_size: [u32; 3],
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+    pub bindings: Vec<Binding>,
+}
+
+#[derive(Clone)]
+pub struct Binding {
+    pub index: u32,
+    pub name: String,
+    pub kind: BindingKind,
+}
+
+#[derive(Clone, PartialEq)]
+pub enum BindingKind {
+    /// `var<uniform>` of the named struct.
+    Uniform(String),
+    StorageRead,
+    StorageReadWrite,
+}
+
+/// Parses, validates and reflects one expanded shader. Errors carry naga's message with source lines.
+pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
+    let path = format!("{name}.wgsl (expanded)");
+    let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string_with_path(source, &path))?;
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        .validate(&module)
+        .map_err(|e| e.emit_to_string_with_path(source, &path))?;
+    let mut layouter = Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|e| format!("{path}: {e}"))?;
+
+    let mut uniforms: Vec<UniformStruct> = Vec::new();
+    let mut entries = Vec::new();
+    for (index, entry) in module.entry_points.iter().enumerate() {
+        let usage = info.get_entry_point(index);
+        let mut bindings = Vec::new();
+        let mut workgroup_bytes = 0;
+        for (handle, global) in module.global_variables.iter() {
+            if usage[handle].is_empty() {
+                continue;
+            }
+            let global_name = global.name.clone().unwrap_or_default();
+            let kind = match global.space {
+                AddressSpace::Uniform => {
+                    let uniform = uniform_struct(&module, &layouter, global.ty).map_err(|e| format!("{path}: {global_name}: {e}"))?;
+                    let kind = BindingKind::Uniform(uniform.name.clone());
+                    if !uniforms.contains(&uniform) {
+                        uniforms.push(uniform);
+                    }
+                    kind
+                }
+                AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => BindingKind::StorageReadWrite,
+                AddressSpace::Storage { .. } => BindingKind::StorageRead,
+                AddressSpace::WorkGroup => {
+                    workgroup_bytes += layouter[global.ty].size;
+                    continue;
+                }
+                _ => continue,
+            };
+            let slot = global.binding.as_ref().ok_or_else(|| format!("{path}: {global_name} has no binding"))?;
+            bindings.push(Binding { index: slot.binding, name: global_name, kind });
+        }
+        bindings.sort_by_key(|b| b.index);
+        entries.push(Entry { name: entry.name.clone(), workgroup_size: entry.workgroup_size, workgroup_bytes, bindings });
+    }
+    if entries.is_empty() {
+        return Err(format!("{path}: no entry point; files that are only imported belong in shaders/shared/"));
+    }
+    Ok(Module { name: name.to_string(), summary: header(source), uniforms, entries })
+}
+
+fn uniform_struct(module: &naga::Module, layouter: &Layouter, ty: naga::Handle<naga::Type>) -> Result<UniformStruct, String> {
+    let TypeInner::Struct { members, .. } = &module.types[ty].inner else {
+        return Err("a uniform must be a struct".into());
+    };
+    let mut fields = Vec::new();
+    for (position, member) in members.iter().enumerate() {
+        let name = member.name.clone().unwrap_or_default();
+        let TypeInner::Scalar(scalar) = module.types[member.ty].inner else {
+            return Err(format!("field {name} must be u32, i32 or f32"));
+        };
+        let rust = match scalar.kind {
+            ScalarKind::Uint => "u32",
+            ScalarKind::Sint => "i32",
+            ScalarKind::Float => "f32",
+            _ => return Err(format!("field {name} must be u32, i32 or f32")),
+        };
+        if scalar.width != 4 || member.offset as usize != position * 4 {
+            return Err(format!("field {name} must be four bytes wide"));
+        }
+        fields.push((name, rust));
+    }
+    let name = module.types[ty].name.clone().ok_or("a uniform struct needs a name")?;
+    Ok(UniformStruct { name, fields, size: layouter[ty].size.next_multiple_of(16) })
+}
+
+fn header(source: &str) -> String {
+    let mut lines = Vec::new();
+    for line in source.lines() {
+        match line.strip_prefix("//") {
+            Some(text) if !text.trim().is_empty() => lines.push(text.trim().to_string()),
+            _ => break,
+        }
+    }
+    lines.join("\n")
+}

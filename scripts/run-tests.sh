@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Runs all tests, as `make test` and .ci/run do, and ends with one line for each part.
+#
+#   scripts/run-tests.sh
+#
+#   1. `cargo test --release` on the adapter the program chooses by itself (llvmpipe without a GPU);
+#   2. the suites that use a device once more on SwiftShader, a driver with other limits;
+#   3. every expanded shader through Tint.
+# A part whose tools this machine cannot have is reported as skipped, never as passed.
+# DEVICE_SUITES (environment) names the test targets of part 2; default: every target whose name
+# begins with `gpu`, and where there is none, all of them.
+# Exit codes: 0 nothing failed; 1 a part failed (the later ones still ran).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=${CARGO_TARGET_DIR:-target}
+tools=$target/test-tools
+shaders=$target/shaders-expanded
+scripts/setup-tests.sh "$tools"
+tools=$(cd "$tools" && pwd)
+
+summary=()
+failed=0
+
+# part NAME COMMAND...: runs one part and notes how it went.
+part() {
+  local name=$1 start=$SECONDS
+  shift
+  printf '\n== %s\n' "$name"
+  if "$@" </dev/null; then
+    summary+=("$name: passed in $((SECONDS - start)) s")
+  else
+    summary+=("$name: FAILED after $((SECONDS - start)) s")
+    failed=1
+  fi
+}
+
+# skipped NAME TOOL: notes why a part could not run.
+skipped() { summary+=("$1: SKIPPED, $(cat "$tools/$2.skipped")"); }
+
+on_swiftshader() {
+  local driver="$tools/swiftshader/vk_swiftshader_icd.json"
+  # Older loaders (Ubuntu 22.04) know only the second name.
+  env -u NIN_WGPU_DEVICE -u WGPU_ADAPTER_NAME WGPU_BACKEND=vulkan \
+    VK_DRIVER_FILES="$driver" VK_ICD_FILENAMES="$driver" "$@"
+}
+
+# `--test NAME` for each suite that uses a device.
+device_suites() {
+  local name
+  for name in ${DEVICE_SUITES:-$(sed -n 's/^name *= *"\(gpu[^"]*\)".*/\1/p' Cargo.toml)}; do
+    printf -- '--test\n%s\n' "$name"
+  done
+}
+
+if [ -s "$tools/python" ]; then
+  NIN_WGPU_PYTHON=$(cat "$tools/python")
+  export NIN_WGPU_PYTHON
+fi
+
+part "tests" cargo test --release
+
+if [ -e "$tools/swiftshader.skipped" ]; then
+  skipped "tests on SwiftShader" swiftshader
+else
+  mapfile -t suites < <(device_suites)
+  part "tests on SwiftShader" on_swiftshader cargo test --release "${suites[@]}"
+fi
+
+if [ -e "$tools/tint.skipped" ]; then
+  skipped "shaders through Tint" tint
+else
+  rm -rf "$shaders"
+  part "shaders through Tint" bash -c \
+    "cargo run --release --quiet -- dump shaders --out '$shaders' && node scripts/tint.mjs '$shaders' '$tools'"
+fi
+
+[ -e "$tools/torch.skipped" ] && skipped "weights in PyTorch" torch
+
+printf '\n== summary\n'
+printf '%s\n' "${summary[@]}"
+if [ "$failed" -ne 0 ]; then
+  echo "make test: FAILED"
+  exit 1
+fi
+echo "make test: all parts that could run here passed"

@@ -1,0 +1,116 @@
+#!/usr/bin/env node
+// Compiles every expanded shader with Tint, the WGSL compiler of Dawn and Chrome.
+//
+//   node scripts/tint.mjs FOLDER [MODULES]
+//
+// FOLDER   holds the expanded shaders (*.wgsl, read recursively), written by `cargo test`
+//          or `nin-wgpu dump shaders --out FOLDER`.
+// MODULES  is the folder whose node_modules holds the npm package `webgpu` (Dawn for Node);
+//          default: the current folder. scripts/setup-tests.sh installs it.
+//
+// Dawn's null backend is used: it validates everything and runs nothing, so no GPU is needed.
+// naga, which the build uses, accepts some shaders that the WGSL standard forbids (a barrier in
+// non-uniform control flow, for example); a browser or Dawn would refuse them, and so does this.
+// Every entry point also becomes a compute pipeline, which checks bindings, workgroup sizes and
+// workgroup memory against WebGPU's default limits.
+//
+// Exit codes: 0 all shaders compile; 1 at least one does not, or there is none; 2 usage.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join, relative, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+const [folder, modules = '.'] = process.argv.slice(2);
+if (!folder) {
+  console.error('usage: node scripts/tint.mjs FOLDER [MODULES]');
+  process.exit(2);
+}
+
+/** Paths of all .wgsl files under `root`, sorted. */
+function shaderFiles(root) {
+  const entries = readdirSync(root, { withFileTypes: true, recursive: true });
+  return entries
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.wgsl'))
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+    .sort();
+}
+
+/** A device on Dawn's null backend with WebGPU's default limits. */
+async function nullDevice() {
+  const require = createRequire(join(resolve(modules), 'package.json'));
+  const { create, globals } = await import(pathToFileURL(require.resolve('webgpu')));
+  Object.assign(globalThis, globals);
+  const gpu = create(['backend=null']);
+  const adapter = await gpu.requestAdapter();
+  if (!adapter) throw new Error('Dawn offers no null adapter');
+  return adapter.requestDevice();
+}
+
+/** Runs `action` and returns its result and the text of the validation error it caused, if any. */
+async function validated(device, action) {
+  device.pushErrorScope('validation');
+  let result, thrown;
+  try {
+    result = await action();
+  } catch (error) {
+    thrown = error;
+  }
+  const scoped = await device.popErrorScope();
+  return { result, error: scoped?.message ?? thrown?.message };
+}
+
+/** Messages about one shader: `{ errors, notes, entries }`, each a list of strings. */
+async function checkShader(device, label, code) {
+  const errors = [];
+  const notes = [];
+  const { result: module, error } = await validated(device, () =>
+    device.createShaderModule({ label, code }),
+  );
+  const info = await module.getCompilationInfo();
+  for (const message of info.messages) {
+    const text = `${label}:${message.lineNum}:${message.linePos}: ${message.type}: ${message.message}`;
+    (message.type === 'error' ? errors : notes).push(text);
+  }
+  if (error && errors.length === 0) errors.push(`${label}: ${error}`);
+  if (errors.length > 0) return { errors, notes, entries: [] };
+
+  const withoutComments = code.replace(/\/\/.*$/gm, '');
+  const entries = [...withoutComments.matchAll(/@compute\b[^{;]*?\bfn\s+(\w+)/g)].map((m) => m[1]);
+  if (entries.length === 0) errors.push(`${label}: no compute entry point`);
+  for (const entryPoint of entries) {
+    // Not createComputePipelineAsync: Dawn's worker threads abort now and then under Node.
+    const { error: failure } = await validated(device, () =>
+      device.createComputePipeline({
+        label: `${label} ${entryPoint}`,
+        layout: 'auto',
+        compute: { module, entryPoint },
+      }),
+    );
+    if (failure) errors.push(`${label} ${entryPoint}: ${failure}`);
+  }
+  return { errors, notes, entries };
+}
+
+const files = shaderFiles(folder);
+if (files.length === 0) {
+  console.error(`Tint: no .wgsl file under ${folder}; write the expanded shaders there first`);
+  process.exit(1);
+}
+const device = await nullDevice();
+let entryPoints = 0;
+let failures = 0;
+for (const file of files) {
+  const report = await checkShader(device, relative(folder, file), readFileSync(file, 'utf8'));
+  entryPoints += report.entries.length;
+  for (const text of report.notes) console.log(text);
+  for (const text of report.errors) console.error(text);
+  if (report.errors.length > 0) failures += 1;
+}
+device.destroy();
+console.log(
+  `Tint: ${files.length} shaders, ${entryPoints} entry points, ` +
+    (failures ? `${failures} REJECTED` : 'all accepted'),
+);
+// Dawn's instance keeps Node's event loop alive: leave explicitly.
+process.exit(failures ? 1 : 0);

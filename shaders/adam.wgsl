@@ -1,0 +1,39 @@
+// Adam as PyTorch's, weight decay in its L2 form: g' = g + weight_decay w; m = m + (1 - beta1) (g' - m);
+// v = beta2 v + (1 - beta2) g'^2; w = w - lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon).
+// One invocation updates one scalar. parameters, gradients, exp_avg (m), exp_avg_sq (v): [words]; m, v start at zero.
+#import "shared/grid.wgsl"
+#import "shared/step.wgsl"
+
+struct Params {
+    words: u32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    epsilon: f32,
+    weight_decay: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read_write> parameters: array<f32>;
+@group(0) @binding(3) var<storage, read> gradients: array<f32>;
+@group(0) @binding(4) var<storage, read_write> exp_avg: array<f32>;
+@group(0) @binding(5) var<storage, read_write> exp_avg_sq: array<f32>;
+
+@compute @workgroup_size(64)
+fn update(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+    if i >= params.words {
+        return;
+    }
+    let w = parameters[i];
+    let g = gradients[i] + params.weight_decay * w;
+    let m = exp_avg[i] + params.one_minus_beta1 * (g - exp_avg[i]);
+    let v = params.beta2 * exp_avg_sq[i] + params.one_minus_beta2 * g * g;
+    exp_avg[i] = m;
+    exp_avg_sq[i] = v;
+    let denominator = sqrt(v) / sqrt(step.bias_correction2) + params.epsilon;
+    // Padding has m = v = 0 and must stay where it is, with epsilon 0 too.
+    let direction = select(0.0, m / denominator, m != 0.0);
+    parameters[i] = w - step.learning_rate / step.bias_correction1 * direction;
+}

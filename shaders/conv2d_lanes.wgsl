@@ -1,0 +1,288 @@
+// 2-D convolution for devices that run a workgroup on SIMD lanes of a CPU (llvmpipe, SwiftShader, WARP): no barriers,
+// no workgroup memory. Channel counts in memory are multiples of 4; conv2d_lanes_narrow.wgsl and conv2d_lanes_scalar.wgsl take
+// the others.
+//
+//   forward          y[n,oy,ox,o]      = bias[o] + sum over ky,kx,c of x[n, oy*s+ky-p, ox*s+kx-p, c] * weight[ky,kx,c,o]
+//   backward_input   dx[n,iy,ix,c]     = sum over ky,kx,o of dy[n, (iy+p-ky)/s, (ix+p-kx)/s, o] * weight[ky,kx,c,o]
+//   backward_weight  dweight[ky,kx,c,o] = sum over n,oy,ox of x[n, oy*s+ky-p, ox*s+kx-p, c] * dy[n,oy,ox,o]
+//                    dbias[o]           = sum over n,oy,ox of dy[n,oy,ox,o]
+//
+// where positions outside a map count as 0, and divisions must be exact.
+//
+// Every invocation computes one tile of 16 x 16 results in registers, and no two share anything. llvmpipe (Mesa 22.3)
+// loads lane by lane, about 300 instructions for one vec4 of all 8 lanes, even where all lanes read the same address;
+// so what counts is the number of vec4 loads for each multiply-add: here 32 for 1,024.
+//
+// Bindings, all in vec4 along the channels: x and dx [batch, in_h, in_w, in_c], y and dy [batch, out_h, out_w, out_c],
+// weight [kernel_h, kernel_w, in_c, out_c], bias [out_c], partials [splits, kernel_h * kernel_w * in_c + 1, out_c]
+// (the last row is the bias gradient's; conv2d_reduce.wgsl sums over the splits).
+
+#import "shared/grid.wgsl"
+#import "shared/conv2d.wgsl"
+
+#define LANES 8
+#define PIXELS 16
+#define QUADS 4
+
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
+
+// One invocation: PIXELS consecutive output pixels by QUADS groups of 4 output channels.
+@compute @workgroup_size(${LANES})
+fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {
+    let in_c4 = params.in_c / 4u;
+    let out_c4 = params.out_c / 4u;
+    let pixels = params.batch * params.out_h * params.out_w;
+    let pixel_tiles = (pixels + ${PIXELS - 1}u) / ${PIXELS}u;
+    let tile = workgroup_index(wid, num) * ${LANES}u + lane;
+    let quad = tile / pixel_tiles * ${QUADS}u;
+    let first = tile % pixel_tiles * ${PIXELS}u;
+    if quad >= out_c4 {
+        return;
+    }
+#for q in 0..QUADS
+    let quad_${q} = min(quad + ${q}u, out_c4 - 1u);
+#end
+
+    // The corner of each pixel's window in the input.
+    let image_pixels = params.out_h * params.out_w;
+    var n = first / image_pixels;
+    var oy = first % image_pixels / params.out_w;
+    var ox = first % params.out_w;
+#for p in 0..PIXELS
+    let image_${p} = i32(min(n, params.batch - 1u) * params.in_h);
+    let row_${p} = i32(oy * params.stride_h) - i32(params.pad_h);
+    let col_${p} = i32(ox * params.stride_w) - i32(params.pad_w);
+    ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
+    oy = select(oy, oy + 1u, ox == 0u);
+    n = select(n, n + 1u, oy == params.out_h);
+    oy = select(oy, 0u, oy == params.out_h);
+#for q in 0..QUADS
+    var sum_${p}_${q} = vec4<f32>();
+#end
+#end
+
+    var w_row = 0u;
+    for (var ky = 0; ky < i32(params.kernel_h); ky++) {
+        for (var kx = 0; kx < i32(params.kernel_w); kx++) {
+#for p in 0..PIXELS
+            let iy_${p} = row_${p} + ky;
+            let ix_${p} = col_${p} + kx;
+            let inside_${p} = iy_${p} >= 0 && iy_${p} < i32(params.in_h) && ix_${p} >= 0 && ix_${p} < i32(params.in_w);
+            let at_${p} = u32(select(0, (image_${p} + iy_${p}) * i32(params.in_w) + ix_${p}, inside_${p})) * in_c4;
+#end
+            for (var c = 0u; c < in_c4; c++) {
+#for q in 0..QUADS
+#for k in 0..4
+                let w_${q}_${k} = weight[w_row + ${k}u * out_c4 + quad_${q}];
+#end
+#end
+                w_row += 4u * out_c4;
+#for p in 0..PIXELS
+                let x_${p} = select(vec4<f32>(), x[at_${p} + c], inside_${p});
+#for q in 0..QUADS
+                sum_${p}_${q} += x_${p}.x * w_${q}_0;
+                sum_${p}_${q} += x_${p}.y * w_${q}_1;
+                sum_${p}_${q} += x_${p}.z * w_${q}_2;
+                sum_${p}_${q} += x_${p}.w * w_${q}_3;
+#end
+#end
+            }
+        }
+    }
+
+#for q in 0..QUADS
+    let bias_${q} = bias[quad_${q}];
+#for p in 0..PIXELS
+    if first + ${p}u < pixels && quad + ${q}u < out_c4 {
+        let value = sum_${p}_${q} + bias_${q};
+        y[(first + ${p}u) * out_c4 + quad + ${q}u] = select(value, max(value, vec4<f32>()), params.relu != 0u);
+    }
+#end
+#end
+}
+
+// One invocation: PIXELS consecutive input pixels by QUADS groups of 4 input channels.
+@compute @workgroup_size(${LANES})
+fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {
+    let in_c4 = params.in_c / 4u;
+    let out_c4 = params.out_c / 4u;
+    let pixels = params.batch * params.in_h * params.in_w;
+    let pixel_tiles = (pixels + ${PIXELS - 1}u) / ${PIXELS}u;
+    let tile = workgroup_index(wid, num) * ${LANES}u + lane;
+    let quad = tile / pixel_tiles * ${QUADS}u;
+    let first = tile % pixel_tiles * ${PIXELS}u;
+    if quad >= in_c4 {
+        return;
+    }
+#for q in 0..QUADS
+    let quad_${q} = min(quad + ${q}u, in_c4 - 1u) * 4u * out_c4;
+#end
+
+    // Input row iy meets kernel row ky at output row (iy + pad - ky) / stride. With iy + pad = stride * row + row_phase
+    // and ky = stride * ky_steps + ky_phase that is row - ky_steps, and exact where the phases agree: so the loops below
+    // need no division. Columns likewise.
+    let image_pixels = params.in_h * params.in_w;
+    var n = first / image_pixels;
+    var iy = first % image_pixels / params.in_w;
+    var ix = first % params.in_w;
+#for p in 0..PIXELS
+    let image_${p} = i32(min(n, params.batch - 1u) * params.out_h);
+    let row_${p} = i32((iy + params.pad_h) / params.stride_h);
+    let row_phase_${p} = (iy + params.pad_h) % params.stride_h;
+    let col_${p} = i32((ix + params.pad_w) / params.stride_w);
+    let col_phase_${p} = (ix + params.pad_w) % params.stride_w;
+    ix = select(ix + 1u, 0u, ix + 1u == params.in_w);
+    iy = select(iy, iy + 1u, ix == 0u);
+    n = select(n, n + 1u, iy == params.in_h);
+    iy = select(iy, 0u, iy == params.in_h);
+#for q in 0..QUADS
+    var sum_${p}_${q} = vec4<f32>();
+#end
+#end
+
+    var w_tap = 0u;
+    var ky_steps = 0;
+    var ky_phase = 0u;
+    for (var ky = 0u; ky < params.kernel_h; ky++) {
+        var kx_steps = 0;
+        var kx_phase = 0u;
+        for (var kx = 0u; kx < params.kernel_w; kx++) {
+#for p in 0..PIXELS
+            let oy_${p} = row_${p} - ky_steps;
+            let ox_${p} = col_${p} - kx_steps;
+            let inside_${p} = row_phase_${p} == ky_phase && oy_${p} >= 0 && oy_${p} < i32(params.out_h)
+                && col_phase_${p} == kx_phase && ox_${p} >= 0 && ox_${p} < i32(params.out_w);
+            let at_${p} = u32(select(0, (image_${p} + oy_${p}) * i32(params.out_w) + ox_${p}, inside_${p})) * out_c4;
+#end
+            for (var o = 0u; o < out_c4; o++) {
+#for q in 0..QUADS
+#for c in 0..4
+                let w_${q}_${c} = weight[w_tap + quad_${q} + ${c}u * out_c4 + o];
+#end
+#end
+#for p in 0..PIXELS
+                let dy_${p} = select(vec4<f32>(), dy[at_${p} + o], inside_${p});
+#for q in 0..QUADS
+                sum_${p}_${q} += dy_${p}.x * vec4<f32>(w_${q}_0.x, w_${q}_1.x, w_${q}_2.x, w_${q}_3.x);
+                sum_${p}_${q} += dy_${p}.y * vec4<f32>(w_${q}_0.y, w_${q}_1.y, w_${q}_2.y, w_${q}_3.y);
+                sum_${p}_${q} += dy_${p}.z * vec4<f32>(w_${q}_0.z, w_${q}_1.z, w_${q}_2.z, w_${q}_3.z);
+                sum_${p}_${q} += dy_${p}.w * vec4<f32>(w_${q}_0.w, w_${q}_1.w, w_${q}_2.w, w_${q}_3.w);
+#end
+#end
+            }
+            w_tap += params.in_c * out_c4;
+            kx_phase += 1u;
+            kx_steps = select(kx_steps, kx_steps + 1, kx_phase == params.stride_w);
+            kx_phase = select(kx_phase, 0u, kx_phase == params.stride_w);
+        }
+        ky_phase += 1u;
+        ky_steps = select(ky_steps, ky_steps + 1, ky_phase == params.stride_h);
+        ky_phase = select(ky_phase, 0u, ky_phase == params.stride_h);
+    }
+
+#for q in 0..QUADS
+#for p in 0..PIXELS
+    if first + ${p}u < pixels && quad + ${q}u < in_c4 {
+        let at = (first + ${p}u) * in_c4 + quad + ${q}u;
+        var value = sum_${p}_${q};
+        if params.relu != 0u {
+            value = select(vec4<f32>(), value, x[at] > vec4<f32>());
+        }
+        dx[at] = value;
+    }
+#end
+#end
+}
+
+// One invocation: 4 quads of weight rows, a row being one (ky, kx, c), by QUADS groups of 4 output channels, summed over
+// the pixels of one split. It has the sums of dy at hand too; those of the first rows' tiles are the bias gradient.
+@compute @workgroup_size(${LANES})
+fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {
+    let in_c4 = params.in_c / 4u;
+    let out_c4 = params.out_c / 4u;
+    let row_quads = params.kernel_h * params.kernel_w * in_c4;
+    let row_tiles = (row_quads + 3u) / 4u;
+    let tiles = row_tiles * ((out_c4 + ${QUADS - 1}u) / ${QUADS}u);
+    let index = workgroup_index(wid, num) * ${LANES}u + lane;
+    let split = index / tiles;
+    let tile = index % tiles;
+    let row = tile % row_tiles * 4u;
+    let quad = tile / row_tiles * ${QUADS}u;
+    if split >= params.splits {
+        return;
+    }
+#for q in 0..QUADS
+    let quad_${q} = min(quad + ${q}u, out_c4 - 1u);
+    var dy_sum_${q} = vec4<f32>();
+#end
+#for r in 0..4
+    let row_${r} = min(row + ${r}u, row_quads - 1u);
+    let c_${r} = row_${r} % in_c4;
+    let ky_${r} = i32(row_${r} / in_c4 / params.kernel_w) - i32(params.pad_h);
+    let kx_${r} = i32(row_${r} / in_c4 % params.kernel_w) - i32(params.pad_w);
+#for k in 0..4
+#for q in 0..QUADS
+    var sum_${r}_${k}_${q} = vec4<f32>();
+#end
+#end
+#end
+
+    let pixels = params.batch * params.out_h * params.out_w;
+    let image_pixels = params.out_h * params.out_w;
+    let first = split * params.pixels_per_split;
+    let end = min(first + params.pixels_per_split, pixels);
+    var n = i32(first / image_pixels);
+    var oy = first % image_pixels / params.out_w;
+    var ox = first % params.out_w;
+    for (var pixel = first; pixel < end; pixel++) {
+        let iy = i32(oy * params.stride_h);
+        let ix = i32(ox * params.stride_w);
+#for q in 0..QUADS
+        let dy_${q} = dy[pixel * out_c4 + quad_${q}];
+        dy_sum_${q} += dy_${q};
+#end
+#for r in 0..4
+        let iy_${r} = iy + ky_${r};
+        let ix_${r} = ix + kx_${r};
+        let inside_${r} = iy_${r} >= 0 && iy_${r} < i32(params.in_h) && ix_${r} >= 0 && ix_${r} < i32(params.in_w);
+        let pixel_${r} = select(0, (n * i32(params.in_h) + iy_${r}) * i32(params.in_w) + ix_${r}, inside_${r});
+        let x_${r} = select(vec4<f32>(), x[u32(pixel_${r}) * in_c4 + c_${r}], inside_${r});
+#for q in 0..QUADS
+        sum_${r}_0_${q} += x_${r}.x * dy_${q};
+        sum_${r}_1_${q} += x_${r}.y * dy_${q};
+        sum_${r}_2_${q} += x_${r}.z * dy_${q};
+        sum_${r}_3_${q} += x_${r}.w * dy_${q};
+#end
+#end
+        ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
+        oy = select(oy, oy + 1u, ox == 0u);
+        n = select(n, n + 1, oy == params.out_h);
+        oy = select(oy, 0u, oy == params.out_h);
+    }
+
+    let rows = row_quads * 4u;
+    let base = split * (rows + 1u) * out_c4 + quad;
+#for q in 0..QUADS
+    if quad + ${q}u < out_c4 {
+        if row == 0u {
+            partials[base + rows * out_c4 + ${q}u] = dy_sum_${q};
+        }
+#for r in 0..4
+        if row + ${r}u < row_quads {
+#for k in 0..4
+            partials[base + ((row + ${r}u) * 4u + ${k}u) * out_c4 + ${q}u] = sum_${r}_${k}_${q};
+#end
+        }
+#end
+    }
+#end
+}

@@ -1,0 +1,118 @@
+// From bytes to activations: y = (interpolate(pixel / 255) - mean) * inverse_std, bilinear with half-pixel centres
+// (PyTorch: ToTensor, interpolate(mode='bilinear', align_corners=False) without antialias, Normalize).
+// One invocation computes all channels of one output pixel.
+// pixels: bytes [images of the batch][in_h][in_w][channels], ids: [images of the batch], y: [images][out_h][out_w][channels].
+//
+// Training images may be mirrored and shifted first: per image and epoch, drawn from its id.
+#import "shared/grid.wgsl"
+#import "shared/rng.wgsl"
+#import "shared/step.wgsl"
+
+struct Params {
+    images: u32,       // of a micro-batch
+    channels: u32,     // at most 4, the same in memory
+    in_h: u32,
+    in_w: u32,
+    out_h: u32,
+    out_w: u32,
+    scale_h: f32,      // in_h / out_h
+    scale_w: f32,
+    flip: u32,         // 1: mirror every second image
+    shift: u32,        // largest shift in source pixels
+    mean_0: f32,
+    mean_1: f32,
+    mean_2: f32,
+    mean_3: f32,
+    inverse_std_0: f32,
+    inverse_std_1: f32,
+    inverse_std_2: f32,
+    inverse_std_3: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> pixels: array<u32>;
+@group(0) @binding(3) var<storage, read> ids: array<u32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+// byte / 255, correctly rounded on every device (WGSL lets a division be off by 2.5 units in the last place).
+// With b the byte shifted up to 128..=255, b * 2^24 / 255 = 65793 b + b / 255, which rounds to 65793 b + 1.
+fn unit(byte: u32) -> f32 {
+    let shift = countLeadingZeros(byte | 1u) - 24u;
+    let mantissa = (byte << shift) * 65793u + 1u;
+    let power = bitcast<f32>((103u - shift) << 23u);    // 2^(-24 - shift)
+    return select(f32(mantissa) * power, 0.0, byte == 0u);
+}
+
+// How an image is mirrored and moved before it is resized.
+struct Change {
+    flip: bool,
+    down: i32,
+    right: i32,
+}
+
+fn change_of(image: u32) -> Change {
+    if params.flip == 0u && params.shift == 0u {
+        return Change(false, 0, 0);
+    }
+    let random = philox(vec4<u32>(0u, ids[image], step.epoch, PURPOSE_AUGMENT), vec2<u32>(step.seed_lo, step.seed_hi));
+    let span = 2u * params.shift + 1u;
+    let down = i32(multiply_high(random.y, span)) - i32(params.shift);
+    let right = i32(multiply_high(random.z, span)) - i32(params.shift);
+    return Change(params.flip != 0u && (random.x & 1u) == 1u, down, right);
+}
+
+// A pixel of the changed image; 0 where the shift uncovered it.
+fn source(image: u32, row: u32, column: u32, channel: u32, change: Change) -> f32 {
+    let from_row = i32(row) - change.down;
+    var from_column = i32(column) - change.right;
+    let inside = from_row >= 0 && from_row < i32(params.in_h) && from_column >= 0 && from_column < i32(params.in_w);
+    if !inside {
+        return 0.0;
+    }
+    if change.flip {
+        from_column = i32(params.in_w) - 1 - from_column;
+    }
+    let at = ((image * params.in_h + u32(from_row)) * params.in_w + u32(from_column)) * params.channels + channel;
+    return unit((pixels[at / 4u] >> (at % 4u * 8u)) & 255u);
+}
+
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+    let n = i / (params.out_h * params.out_w);
+    if n >= params.images {
+        return;
+    }
+    if n >= step.images {
+        for (var channel = 0u; channel < params.channels; channel++) {
+            y[i * params.channels + channel] = 0.0;
+        }
+        return;
+    }
+    let row = i / params.out_w % params.out_h;
+    let column = i % params.out_w;
+    let source_row = max(params.scale_h * (f32(row) + 0.5) - 0.5, 0.0);
+    let source_column = max(params.scale_w * (f32(column) + 0.5) - 0.5, 0.0);
+    let top = min(u32(source_row), params.in_h - 1u);
+    let left = min(u32(source_column), params.in_w - 1u);
+    let bottom = min(top + 1u, params.in_h - 1u);
+    let right = min(left + 1u, params.in_w - 1u);
+    let to_bottom = min(source_row - f32(top), 1.0);
+    let to_right = min(source_column - f32(left), 1.0);
+
+    let mean = vec4<f32>(params.mean_0, params.mean_1, params.mean_2, params.mean_3);
+    let inverse_std = vec4<f32>(params.inverse_std_0, params.inverse_std_1, params.inverse_std_2, params.inverse_std_3);
+    let image = step.first_image + n;
+    let change = change_of(image);
+    for (var channel = 0u; channel < params.channels; channel++) {
+        let top_left = source(image, top, left, channel, change);
+        let top_right = source(image, top, right, channel, change);
+        let bottom_left = source(image, bottom, left, channel, change);
+        let bottom_right = source(image, bottom, right, channel, change);
+        let upper = (1.0 - to_right) * top_left + to_right * top_right;
+        let lower = (1.0 - to_right) * bottom_left + to_right * bottom_right;
+        let value = (1.0 - to_bottom) * upper + to_bottom * lower;
+        y[i * params.channels + channel] = (value - mean[channel]) * inverse_std[channel];
+    }
+}

@@ -1,0 +1,46 @@
+// Rectified linear unit: y = max(0, x); its gradient: dx = dy where y > 0, else 0.
+// One invocation computes one element. x, y, dy, dx: [words].
+#import "shared/grid.wgsl"
+
+struct Params {
+    words: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+    if i < params.words {
+        y[i] = max(x[i], 0.0);
+    }
+}
+
+@compute @workgroup_size(64)
+fn forward_in_place(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+    if i < params.words {
+        y[i] = max(y[i], 0.0);
+    }
+}
+
+// `x` is the layer's output here: positive where the gradient passes.
+@compute @workgroup_size(64)
+fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+    if i < params.words {
+        dx[i] = select(0.0, dy[i], x[i] > 0.0);
+    }
+}
+
+@compute @workgroup_size(64)
+fn backward_in_place(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+    if i < params.words {
+        dx[i] = select(0.0, dx[i], x[i] > 0.0);
+    }
+}

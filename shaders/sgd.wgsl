@@ -1,0 +1,42 @@
+// Stochastic gradient descent as PyTorch's SGD: g' = g + weight_decay w; v = momentum v + g';
+// w = w - lr v, with Nesterov w = w - lr (g' + momentum v).
+// One invocation updates one scalar. parameters, gradients, velocity: [words]; velocity starts at zero.
+#import "shared/grid.wgsl"
+#import "shared/step.wgsl"
+
+struct Params {
+    words: u32,
+    momentum: f32,
+    nesterov: u32,        // 1: yes
+    weight_decay: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read_write> parameters: array<f32>;
+@group(0) @binding(3) var<storage, read> gradients: array<f32>;
+@group(0) @binding(4) var<storage, read_write> velocity: array<f32>;
+
+// Without momentum nothing is kept.
+@compute @workgroup_size(64)
+fn update(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+    if i < params.words {
+        let w = parameters[i];
+        let g = gradients[i] + params.weight_decay * w;
+        parameters[i] = w - step.learning_rate * g;
+    }
+}
+
+@compute @workgroup_size(64)
+fn update_with_momentum(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+    if i < params.words {
+        let w = parameters[i];
+        let g = gradients[i] + params.weight_decay * w;
+        let v = params.momentum * velocity[i] + g;
+        velocity[i] = v;
+        let direction = select(v, g + params.momentum * v, params.nesterov != 0u);
+        parameters[i] = w - step.learning_rate * direction;
+    }
+}

@@ -1,0 +1,25 @@
+// Constants of one convolution dispatch: the same for every variant and entry point. Channel counts are those in memory
+// (a multiple of 4, or 1 to 3).
+struct Conv2dParams {
+    batch: u32,
+    in_h: u32,
+    in_w: u32,
+    in_c: u32,
+    out_h: u32,
+    out_w: u32,
+    out_c: u32,
+    kernel_h: u32,
+    kernel_w: u32,
+    stride_h: u32,
+    stride_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+    // 1: forward stores max(y, 0); backward_input stores 0 where the input activation x is not above 0.
+    relu: u32,
+    // backward_weight: into how many partial sums the reduction is split, and the output pixels (of batch * out_h *
+    // out_w) each of them covers; the last may cover fewer.
+    splits: u32,
+    pixels_per_split: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Conv2dParams;

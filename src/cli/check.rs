@@ -1,0 +1,136 @@
+//! `nin-wgpu check`: proves every kernel on this adapter against the reference in double precision.
+
+use super::context::{Context, Paint};
+use super::error::{Exit, Failure};
+use super::table::{Align, Table};
+use crate::gpu::verify::{Verdict, self_check};
+use crate::gpu::AdapterDescription;
+use serde::Serialize;
+
+/// Arguments of the verb.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Fewer cases
+    #[arg(long)]
+    quick: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    adapter: &'a str,
+    driver: &'a str,
+    passed: bool,
+    verdicts: Vec<Entry<'a>>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    layer: &'a str,
+    direction: &'a str,
+    cases: usize,
+    verdict: &'static str,
+    worst: f64,
+    failed: &'a [String],
+}
+
+impl<'a> From<&'a Verdict> for Entry<'a> {
+    fn from(verdict: &'a Verdict) -> Self {
+        Entry {
+            layer: &verdict.layer,
+            direction: &verdict.direction,
+            cases: verdict.cases,
+            verdict: if verdict.failed.is_empty() { "pass" } else { "fail" },
+            worst: verdict.worst,
+            failed: &verdict.failed,
+        }
+    }
+}
+
+/// Runs the self-check and prints a verdict per layer and direction.
+pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let gpu = context.open_gpu()?;
+    let verdicts = self_check(&gpu, args.quick, &mut |line| context.detail(line))?;
+    let passed = verdicts.iter().all(|verdict| verdict.failed.is_empty());
+    if args.json {
+        context.print_json(&report(gpu.adapter(), passed, &verdicts))?;
+    } else {
+        context.print(&text(gpu.adapter(), &verdicts, context.paint()))?;
+    }
+    Ok(if passed { Exit::Done } else { Exit::CheckFailed })
+}
+
+fn report<'a>(adapter: &'a AdapterDescription, passed: bool, verdicts: &'a [Verdict]) -> Report<'a> {
+    Report { adapter: &adapter.name, driver: &adapter.driver, passed, verdicts: verdicts.iter().map(Entry::from).collect() }
+}
+
+fn text(adapter: &AdapterDescription, verdicts: &[Verdict], paint: Paint) -> String {
+    let mut table = Table::new(&[
+        ("layer", Align::Left),
+        ("direction", Align::Left),
+        ("cases", Align::Right),
+        ("worst error", Align::Right),
+        ("verdict", Align::Left),
+    ]);
+    let mut failures = String::new();
+    for verdict in verdicts {
+        table.row(vec![
+            verdict.layer.clone(),
+            verdict.direction.clone(),
+            verdict.cases.to_string(),
+            format!("{:.0} %", verdict.worst * 100.0),
+            if verdict.failed.is_empty() { paint.green("pass") } else { paint.red("FAIL") },
+        ]);
+        for line in &verdict.failed {
+            failures.push_str(&format!("{} {} {}: {line}\n", paint.red("FAIL"), verdict.layer, verdict.direction));
+        }
+    }
+    let cases: usize = verdicts.iter().map(|verdict| verdict.cases).sum();
+    let failed: usize = verdicts.iter().map(|verdict| verdict.failed.len()).sum();
+    let end = match failed {
+        0 => format!("{} all {cases} cases agree with the reference", paint.green("pass:")),
+        _ => format!("{} {failed} of {cases} cases differ from the reference", paint.red("FAIL:")),
+    };
+    format!(
+        "{} ({}, {})\nThe worst error is in per cent of what rounding may cause.\n\n{}\n{failures}{end}\n",
+        adapter.name,
+        adapter.backend,
+        adapter.driver,
+        table.render()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter() -> AdapterDescription {
+        AdapterDescription {
+            index: 0,
+            name: "llvmpipe".into(),
+            backend: "vulkan",
+            kind: "cpu",
+            driver: "Mesa".into(),
+            limits: Vec::new(),
+            features: Vec::new(),
+        }
+    }
+
+    fn verdict(failed: &[&str]) -> Verdict {
+        let failed = failed.iter().map(|line| (*line).to_string()).collect();
+        Verdict { layer: "conv2d".into(), direction: "forward".into(), cases: 3, failed, worst: 0.25 }
+    }
+
+    #[test]
+    fn failures_are_named() {
+        let json = serde_json::to_string(&report(&adapter(), false, &[verdict(&["5x5: off by 2"])])).unwrap();
+        assert_eq!(
+            json,
+            r#"{"adapter":"llvmpipe","driver":"Mesa","passed":false,"verdicts":[{"layer":"conv2d","direction":"forward","cases":3,"verdict":"fail","worst":0.25,"failed":["5x5: off by 2"]}]}"#
+        );
+        let text = text(&adapter(), &[verdict(&[]), verdict(&["5x5: off by 2"])], Paint::NONE);
+        assert!(text.contains("5x5: off by 2") && text.contains("1 of 6 cases"), "{text}");
+    }
+}

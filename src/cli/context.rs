@@ -1,0 +1,168 @@
+//! What every verb shares: the chosen device, how much to say, and where.
+
+use super::error::Failure;
+use crate::gpu::{Gpu, OpenOptions};
+use serde::Serialize;
+use std::io::{self, IsTerminal, Write};
+
+/// How much goes to stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// Notes and progress.
+    Normal,
+    /// Details as well.
+    Verbose,
+}
+
+/// Colours, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paint {
+    is_on: bool,
+}
+
+impl Paint {
+    /// No colours.
+    #[cfg(test)]
+    pub const NONE: Self = Paint { is_on: false };
+
+    /// On for a terminal, unless `NO_COLOR` is set or the terminal is dumb.
+    fn for_stream(is_terminal: bool) -> Self {
+        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Paint { is_on: is_terminal && !is_dumb && !is_set("NO_COLOR") }
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.is_on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    }
+
+    /// For failures.
+    pub fn red(self, text: &str) -> String {
+        self.wrap("1;31", text)
+    }
+
+    /// For success.
+    pub fn green(self, text: &str) -> String {
+        self.wrap("32", text)
+    }
+
+    /// For what matters most.
+    pub fn bold(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+}
+
+/// The chosen device, how much to say, and where.
+pub struct Context {
+    device: Option<String>,
+    verbosity: Verbosity,
+    stdout_paint: Paint,
+    stderr_paint: Paint,
+}
+
+impl Context {
+    /// For the device that `--device` names. An empty name, as of an empty environment variable, is none.
+    pub fn new(device: Option<String>, verbosity: Verbosity) -> Self {
+        Context {
+            device: device.filter(|name| !name.trim().is_empty()),
+            verbosity,
+            stdout_paint: Paint::for_stream(io::stdout().is_terminal()),
+            stderr_paint: Paint::for_stream(io::stderr().is_terminal()),
+        }
+    }
+
+    /// Colours for results.
+    pub fn paint(&self) -> Paint {
+        self.stdout_paint
+    }
+
+    /// Whether a progress bar may be drawn on stderr.
+    pub fn draws_bars(&self) -> bool {
+        self.verbosity > Verbosity::Quiet && io::stderr().is_terminal()
+    }
+
+    /// Whether notes are wanted.
+    pub fn is_quiet(&self) -> bool {
+        self.verbosity == Verbosity::Quiet
+    }
+
+    /// Whether details are wanted.
+    pub fn is_verbose(&self) -> bool {
+        self.verbosity == Verbosity::Verbose
+    }
+
+    /// A line on stderr, unless `-q`.
+    pub fn note(&self, text: &str) {
+        if !self.is_quiet() {
+            stderr_line(text);
+        }
+    }
+
+    /// A line on stderr with `-v`.
+    pub fn detail(&self, text: &str) {
+        if self.is_verbose() {
+            stderr_line(text);
+        }
+    }
+
+    /// An error as one line on stderr, whatever the message holds.
+    pub fn error(&self, message: &str) {
+        let message = crate::weights::one_line(message, 4000);
+        stderr_line(&format!("{} {message}", self.stderr_paint.red("error:")));
+    }
+
+    /// Opens the chosen adapter and says so where it is slow.
+    pub fn open_gpu(&self) -> Result<Gpu, Failure> {
+        let gpu = Gpu::open(&OpenOptions { device: self.device.clone() })?;
+        let adapter = gpu.adapter();
+        if adapter.kind == "cpu" && self.device.is_none() {
+            self.note(&format!("note: there is no GPU adapter; using the CPU through {} ({})", adapter.name, adapter.backend));
+        } else {
+            self.detail(&format!("adapter {}: {} ({}, {})", adapter.index, adapter.name, adapter.backend, adapter.driver));
+        }
+        Ok(gpu)
+    }
+
+    /// Prints one JSON document on stdout.
+    pub fn print_json(&self, document: &impl Serialize) -> Result<(), Failure> {
+        let mut text = serde_json::to_vec(document).map_err(io::Error::from)?;
+        text.push(b'\n');
+        self.print_bytes(&text)
+    }
+
+    /// Prints text on stdout.
+    pub fn print(&self, text: &str) -> Result<(), Failure> {
+        self.print_bytes(text.as_bytes())
+    }
+
+    fn print_bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()?;
+        Ok(())
+    }
+}
+
+/// A line on stderr. There is nowhere to report that stderr is closed, so that is no failure.
+pub fn stderr_line(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_stay_away_from_files() {
+        let paint = Paint::for_stream(false);
+        assert_eq!(paint.red("x") + &paint.green("y") + &paint.bold("z"), "xyz");
+        assert_eq!(Paint { is_on: true }.bold("z"), "\x1b[1mz\x1b[0m");
+    }
+
+    #[test]
+    fn an_empty_device_is_none() {
+        assert_eq!(Context::new(Some(" ".into()), Verbosity::Normal).device, None);
+    }
+}

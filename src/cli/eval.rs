@@ -1,0 +1,208 @@
+//! `nin-wgpu eval`: loss, accuracy and confusions of weights on a data set.
+
+use super::context::Context;
+use super::error::{Exit, Failure};
+use super::format;
+use super::model_args::count;
+use super::progress::Counter;
+use super::table::{Align, Table};
+use super::weights_args::{ReadyWeights, WeightsArgs};
+use crate::data::{self, Dataset, OpenOptions, Split};
+use crate::train::predict::{Evaluation, evaluate};
+use clap::ValueEnum;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Arguments of the verb.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// The data set: mnist, fashion-mnist, cifar10, cifar100, svhn, or a folder
+    #[arg(long, value_name = "D")]
+    data: String,
+    /// Where named data sets are looked for first
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Which images
+    #[arg(long, value_enum, default_value = "test")]
+    split: SplitName,
+    /// Use only the first N images
+    #[arg(long, value_name = "N", value_parser = count(u64::from(u32::MAX)))]
+    limit: Option<usize>,
+    /// Images in a batch
+    #[arg(long, value_name = "B", default_value = "128", value_parser = count(1 << 16))]
+    batch_size: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SplitName {
+    Train,
+    Test,
+}
+
+impl From<SplitName> for Split {
+    fn from(name: SplitName) -> Self {
+        match name {
+            SplitName::Train => Split::Train,
+            SplitName::Test => Split::Test,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    images: usize,
+    loss: f64,
+    top1: f64,
+    top5: f64,
+    confusion: &'a [Vec<u64>],
+}
+
+/// Measures the weights and prints the result.
+pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let ready = args.weights.load(context)?;
+    let split = Split::from(args.split);
+    let dataset = open(args, split, &ready)?;
+    for note in &dataset.notes {
+        context.note(&format!("note: {note}"));
+    }
+    let source = Arc::clone(dataset.split(split));
+    check_fit(&ready, &dataset, split)?;
+    if dataset.classes != ready.classes && !ready.classes.iter().enumerate().all(|(index, name)| *name == index.to_string()) {
+        context.note("note: the data set calls its classes otherwise than the weights do; they are compared by position");
+    }
+
+    let gpu = context.open_gpu()?;
+    let counter = Counter::new(context, source.len());
+    let batch = args.batch_size.min(source.len());
+    let ReadyWeights { file, model, options, preprocess, .. } = &ready;
+    let evaluation = evaluate(&gpu, model, options, preprocess, file, source, batch, &mut |done| counter.set(done))?;
+    drop(counter);
+    if args.json {
+        let Evaluation { images, loss, top1, top5, ref confusion } = evaluation;
+        context.print_json(&Report { images, loss, top1, top5, confusion })?;
+    } else {
+        context.print(&text(&evaluation, &dataset.classes))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Opens the data set with only the wanted split read.
+fn open(args: &Args, split: Split, ready: &ReadyWeights) -> Result<Dataset, Failure> {
+    let [height, width] = ready.preprocess.size;
+    let limit = |of: Split| if of == split { args.limit } else { Some(0) };
+    let options = OpenOptions {
+        data_dir: args.data_dir.clone(),
+        target: Some((height, width, ready.preprocess.channels)),
+        limit_train: limit(Split::Train),
+        limit_test: limit(Split::Test),
+    };
+    Ok(data::open(&args.data, &options)?)
+}
+
+fn check_fit(ready: &ReadyWeights, dataset: &Dataset, split: Split) -> Result<(), Failure> {
+    let source = dataset.split(split);
+    let path = dataset.path.display();
+    if source.is_empty() {
+        return Err(Failure::BadData(format!("{path}: there are no {} images; try the other --split", split.name())));
+    }
+    let [channels, height, width] = source.shape();
+    let wanted = ready.preprocess.channels;
+    if channels != wanted {
+        let [model_height, model_width] = ready.preprocess.size;
+        return Err(Failure::BadData(format!(
+            "{path}: the images are {}, but layer 0.0 of {} takes {}: {wanted} channels, not {channels}",
+            format::shape(&[channels, height, width]),
+            ready.file.source,
+            format::shape(&[wanted, model_height, model_width]),
+        )));
+    }
+    if source.classes() > ready.options.classes {
+        return Err(Failure::BadData(format!(
+            "{path}: the data set has {} classes, but {} knows {}",
+            source.classes(),
+            ready.file.source,
+            ready.options.classes
+        )));
+    }
+    Ok(())
+}
+
+/// Most classes for which every class gets a line.
+const CLASSES_SHOWN: usize = 100;
+
+fn text(evaluation: &Evaluation, classes: &[String]) -> String {
+    let mut text = format!(
+        "images  {}\nloss    {:.4}\ntop 1   {}\ntop 5   {}\n",
+        format::thousands(evaluation.images as u64),
+        evaluation.loss,
+        format::percent(evaluation.top1),
+        format::percent(evaluation.top5)
+    );
+    if evaluation.confusion.len() > CLASSES_SHOWN {
+        return text;
+    }
+    let mut table = Table::new(&[
+        ("class", Align::Left),
+        ("images", Align::Right),
+        ("recognised", Align::Right),
+        ("most often taken for", Align::Left),
+    ]);
+    let name = |index: usize| classes.get(index).cloned().unwrap_or_else(|| index.to_string());
+    for (label, row) in evaluation.confusion.iter().enumerate() {
+        let images: u64 = row.iter().sum();
+        if images == 0 {
+            continue;
+        }
+        let (other, count) = mistake(row, label);
+        table.row(vec![
+            name(label),
+            format::thousands(images),
+            format::percent(row[label] as f64 / images as f64),
+            if count > 0 { format!("{} ({})", name(other), format::percent(count as f64 / images as f64)) } else { "-".into() },
+        ]);
+    }
+    text.push('\n');
+    text.push_str(&table.render());
+    text
+}
+
+/// The class that images of class `label` are most often taken for by mistake, and how often.
+fn mistake(row: &[u64], label: usize) -> (usize, u64) {
+    let mut most = (label, 0);
+    for (index, count) in row.iter().enumerate() {
+        if index != label && *count > most.1 {
+            most = (index, *count);
+        }
+    }
+    most
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluation() -> Evaluation {
+        Evaluation { images: 4, loss: 0.5, top1: 0.75, top5: 1.0, confusion: vec![vec![2, 1], vec![0, 1]] }
+    }
+
+    #[test]
+    fn json_has_the_documented_keys_in_order() {
+        let Evaluation { images, loss, top1, top5, ref confusion } = evaluation();
+        assert_eq!(
+            serde_json::to_string(&Report { images, loss, top1, top5, confusion }).unwrap(),
+            r#"{"images":4,"loss":0.5,"top1":0.75,"top5":1.0,"confusion":[[2,1],[0,1]]}"#
+        );
+    }
+
+    #[test]
+    fn text_names_the_commonest_mistake() {
+        let text = text(&evaluation(), &["coat".into(), "bag".into()]);
+        assert!(text.contains("bag (33.33 %)") && text.contains("top 1   75.00 %"), "{text}");
+    }
+}

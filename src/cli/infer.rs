@@ -1,0 +1,256 @@
+//! `nin-wgpu infer`: names what pictures show.
+//!
+//! Pictures are decoded, answered and forgotten a batch at a time, so memory does not grow with their number. One
+//! that cannot be read gets its error; the others still answer.
+
+use super::context::{Context, Paint};
+use super::error::{Exit, Failure};
+use super::model_args::count;
+use super::progress::Counter;
+use super::weights_args::{ReadyWeights, WeightsArgs};
+use crate::data::framing::{Target, prepare};
+use crate::data::inputs::{Input, expand};
+use crate::data::DataError;
+use crate::gpu::Gpu;
+use crate::train::predict::Predictor;
+use crate::weights::one_line;
+use rayon::prelude::*;
+use serde::Serialize;
+
+/// Arguments of the verb.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  nin-wgpu infer shirt.jpg
+  nin-wgpu infer photos/ 'more/*.png' --topk 1
+  nin-wgpu infer --weights runs/nin-1/best.safetensors --json - < shirt.jpg")]
+pub struct Args {
+    /// Pictures: files, folders, patterns, or - for standard input
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Most likely classes to name [default: 3, with --json 5]
+    #[arg(long, value_name = "K", value_parser = count(1_000_000))]
+    topk: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Most pictures that are held and run at once.
+const BATCH: usize = 32;
+/// Most pictures that are decoded at once: a large one takes hundreds of megabytes.
+const DECODERS: usize = 4;
+/// Widest name that still lines up with the others, in characters.
+const NAME_WIDTH: usize = 60;
+
+/// The answer to one picture.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Named { image: String, predictions: Vec<Prediction> },
+    Failed { image: String, error: String },
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Prediction {
+    index: usize,
+    class: String,
+    probability: f32,
+}
+
+/// A picture that was asked for: its name, and where it is or why it is nowhere.
+struct Asked {
+    name: String,
+    input: Result<Input, DataError>,
+}
+
+/// Answers every picture, in the order in which they were named.
+pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let asked = ask(&args.images);
+    if asked.is_empty() {
+        return Err(Failure::Usage(format!("{}: there are no pictures here", args.images.join(" "))));
+    }
+    let weights = args.weights.load(context)?;
+    let topk = args.topk.unwrap_or(if args.json { 5 } else { 3 });
+    let class_width = weights.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0).min(NAME_WIDTH);
+    let width = asked.iter().map(|asked| asked.name.chars().count()).max().unwrap_or(0).min(NAME_WIDTH);
+    let decoders = decoders(asked.len())?;
+    // Results go straight to a terminal; a bar would be in their way.
+    let counter = (args.json && asked.len() > BATCH).then(|| Counter::new(context, asked.len()));
+
+    let mut device = None;
+    let mut answers = Vec::new();
+    let mut has_failed = false;
+    let mut done = 0;
+    for chunk in asked.chunks(BATCH) {
+        let pictures = decoders.install(|| chunk.par_iter().map(|asked| read(asked, &weights)).collect::<Vec<_>>());
+        let batch = BATCH.min(asked.len());
+        for answer in answer(chunk, pictures, &weights, topk, batch, &mut device, context)? {
+            if let Answer::Failed { error, .. } = &answer {
+                has_failed = true;
+                if !args.json {
+                    context.error(error);
+                }
+            }
+            if args.json {
+                answers.push(answer);
+            } else {
+                context.print(&text(&answer, width, class_width, context.paint()))?;
+            }
+        }
+        done += chunk.len();
+        if let Some(counter) = &counter {
+            counter.set(done);
+        }
+    }
+    drop(counter);
+    if args.json {
+        context.print_json(&answers)?;
+    }
+    Ok(if has_failed { Exit::BadInputs } else { Exit::Done })
+}
+
+/// The pictures that the arguments name; an argument that names none keeps its place and its name.
+fn ask(arguments: &[String]) -> Vec<Asked> {
+    let mut asked = Vec::new();
+    for argument in arguments {
+        for input in expand(std::slice::from_ref(argument)) {
+            let name = input.as_ref().map_or_else(|_| argument.clone(), ToString::to_string);
+            asked.push(Asked { name: one_line(&name, 400), input });
+        }
+    }
+    asked
+}
+
+fn decoders(pictures: usize) -> Result<rayon::ThreadPool, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(cores.min(DECODERS).min(pictures).max(1))
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start the threads that read pictures: {error}")))
+}
+
+/// Decodes a picture and brings it to the model's size; the error is a message that names it.
+fn read(asked: &Asked, weights: &ReadyWeights) -> Result<Vec<u8>, String> {
+    let input = asked.input.as_ref().map_err(ToString::to_string)?;
+    let [height, width] = weights.preprocess.size;
+    let target = Target { height, width, channels: weights.preprocess.channels, polarity: weights.preprocess.polarity };
+    let pixels = input.read().and_then(|picture| prepare(&picture, &target));
+    pixels.map_err(|error| match error {
+        // These name the picture already.
+        DataError::Read { .. } | DataError::Picture { .. } | DataError::Malformed { .. } => error.to_string(),
+        _ => format!("{}: {error}", asked.name),
+    })
+}
+
+/// Runs the pictures that could be read; the device is opened for the first of them.
+fn answer(
+    asked: &[Asked],
+    pictures: Vec<Result<Vec<u8>, String>>,
+    weights: &ReadyWeights,
+    topk: usize,
+    batch: usize,
+    device: &mut Option<(Gpu, Predictor)>,
+    context: &Context,
+) -> Result<Vec<Answer>, Failure> {
+    let readable: Vec<Vec<u8>> = pictures.iter().filter_map(|picture| picture.as_ref().ok().cloned()).collect();
+    let mut probabilities = Vec::new();
+    if !readable.is_empty() {
+        if device.is_none() {
+            let gpu = context.open_gpu()?;
+            let ReadyWeights { file, model, options, preprocess, .. } = weights;
+            let predictor = Predictor::new(&gpu, model, options, preprocess, file, batch)?;
+            *device = Some((gpu, predictor));
+        }
+        if let Some((gpu, predictor)) = device {
+            probabilities = predictor.predict(gpu, &readable)?;
+        }
+    }
+    let mut probabilities = probabilities.into_iter();
+    let answers = asked.iter().zip(pictures).map(|(asked, picture)| {
+        let image = asked.name.clone();
+        match picture {
+            Err(error) => Answer::Failed { image, error: one_line(&error, 1000) },
+            Ok(_) => {
+                let predictions = best(&probabilities.next().unwrap_or_default(), &weights.classes, topk);
+                Answer::Named { image, predictions }
+            }
+        }
+    });
+    Ok(answers.collect())
+}
+
+/// The `topk` most probable classes, the most probable first; of equals the one with the lower index.
+fn best(probabilities: &[f32], classes: &[String], topk: usize) -> Vec<Prediction> {
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b)));
+    order
+        .into_iter()
+        .take(topk)
+        .map(|index| Prediction {
+            index,
+            class: classes.get(index).cloned().unwrap_or_else(|| index.to_string()),
+            probability: probabilities[index],
+        })
+        .collect()
+}
+
+/// A line per class; the picture's name stands on the first. Errors go elsewhere.
+fn text(answer: &Answer, width: usize, class_width: usize, paint: Paint) -> String {
+    let Answer::Named { image, predictions } = answer else { return String::new() };
+    let mut text = String::new();
+    for (place, prediction) in predictions.iter().enumerate() {
+        let name = if place == 0 { image.as_str() } else { "" };
+        let Prediction { class, probability, .. } = prediction;
+        let line = format!("{class:<class_width$}  {:>5.1} %", probability * 100.0);
+        let line = if place == 0 { paint.bold(&line) } else { line };
+        text.push_str(&format!("{name:<width$}  {line}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes() -> Vec<String> {
+        ["coat", "bag", "sandal"].map(String::from).to_vec()
+    }
+
+    #[test]
+    fn the_most_probable_come_first() {
+        let found = best(&[0.25, 0.5, 0.25], &classes(), 2);
+        assert_eq!(found.iter().map(|p| p.index).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(best(&[0.25, 0.5, 0.25], &classes(), 9).len(), 3);
+    }
+
+    #[test]
+    fn json_has_the_documented_keys_in_order() {
+        let answers = [
+            Answer::Named { image: "a.png".into(), predictions: best(&[0.25, 0.5, 0.25], &classes(), 1) },
+            Answer::Failed { image: "b.png".into(), error: "b.png: no such file".into() },
+        ];
+        assert_eq!(
+            serde_json::to_string(&answers).unwrap(),
+            r#"[{"image":"a.png","predictions":[{"index":1,"class":"bag","probability":0.5}]},{"image":"b.png","error":"b.png: no such file"}]"#
+        );
+    }
+
+    #[test]
+    fn text_lines_up() {
+        let answer = Answer::Named { image: "a.png".into(), predictions: best(&[0.0625, 0.875, 0.0625], &classes(), 2) };
+        assert_eq!(text(&answer, 7, 6, Paint::NONE), "a.png    bag      87.5 %\n         coat      6.2 %\n");
+    }
+
+    #[test]
+    fn an_argument_without_pictures_keeps_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = folder.path().display().to_string();
+        let asked = ask(&[empty.clone(), "missing.png".into(), "-".into()]);
+        let names: Vec<&str> = asked.iter().map(|asked| asked.name.as_str()).collect();
+        assert_eq!(names, [empty.as_str(), "missing.png", "-"]);
+        assert!(asked[0].input.is_err() && asked[1].input.is_ok());
+    }
+}

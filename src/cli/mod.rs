@@ -1,0 +1,189 @@
+//! The command line: one module per verb, arguments in, results on stdout, everything else on stderr.
+//!
+//! A verb gets its raw arguments and the [`Context`], and returns how it ended: an [`Exit`] or a [`Failure`]. Only
+//! [`main`] turns those into exit codes and messages.
+
+mod check;
+mod context;
+mod devices;
+mod dump;
+mod embedded;
+mod error;
+mod eval;
+mod format;
+mod infer;
+mod interrupt;
+mod model_args;
+mod progress;
+mod summary;
+mod table;
+mod train;
+mod train_args;
+mod weights_args;
+
+use clap::{Parser, Subcommand};
+use context::{Context, Verbosity};
+use error::{Exit, Failure};
+use std::process::ExitCode;
+
+/// Shown under `--help`.
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 failed; 2 usage; 3 no adapter; 4 device lost; 5 out of memory or over a device limit;
+6 bad data or weights; 7 training diverged; 8 self-check failed; 130 interrupted after saving.
+
+Environment: NIN_WGPU_DEVICE as --device; NIN_WGPU_DATA a folder with data sets; WGPU_BACKEND (vulkan, metal,
+dx12, gl) and WGPU_ADAPTER_NAME restrict the adapters; NO_COLOR switches colours off.";
+
+/// Network in Network on any GPU: trains and uses image classifiers through WGSL kernels.
+#[derive(Parser)]
+#[command(name = "nin-wgpu", version, after_help = AFTER_HELP, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every verb accepts.
+#[derive(clap::Args)]
+struct GlobalArgs {
+    /// Adapter: an index from `devices`, part of its name, or a backend (vulkan, metal, dx12, gl) [default: the most
+    /// powerful]
+    #[arg(long, global = true, value_name = "SPEC", env = "NIN_WGPU_DEVICE", hide_env = true)]
+    device: Option<String>,
+    /// Say more
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// List the adapters there are
+    Devices(devices::Args),
+    /// Show the layers of a model, its parameters, multiply-adds and memory
+    Summary(summary::Args),
+    /// Train a model on a data set
+    Train(Box<train_args::Args>),
+    /// Measure weights on a data set
+    Eval(eval::Args),
+    /// Name what pictures show
+    Infer(infer::Args),
+    /// Print what the graph compiler makes of a model
+    Dump(dump::Args),
+    /// Prove every kernel on this adapter against a reference in double precision
+    Check(check::Args),
+}
+
+/// Runs the program with the process's arguments and returns its exit code.
+pub fn main() -> ExitCode {
+    install_panic_hook();
+    // A panic is a fault of this program; its hook has said so in one line.
+    let code = std::panic::catch_unwind(run).unwrap_or(Exit::FAILED);
+    ExitCode::from(code)
+}
+
+fn run() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way as well; a closed pipe is nothing to complain about.
+            let _ = error.print();
+            return error.exit_code().try_into().unwrap_or(Exit::FAILED);
+        }
+    };
+    let GlobalArgs { device, verbose, quiet } = cli.global;
+    let verbosity = match (quiet, verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    let context = Context::new(device, verbosity);
+    match dispatch(&cli.verb, &context) {
+        Ok(exit) => exit.code(),
+        Err(failure) => {
+            if !failure.is_closed_pipe() {
+                context.error(&failure.to_string());
+            }
+            failure.code()
+        }
+    }
+}
+
+fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Devices(args) => devices::run(args, context),
+        Verb::Summary(args) => summary::run(args, context),
+        Verb::Train(args) => train::run(args, context),
+        Verb::Eval(args) => eval::run(args, context),
+        Verb::Infer(args) => infer::run(args, context),
+        Verb::Dump(args) => dump::run(args, context),
+        Verb::Check(args) => check::run(args, context),
+    }
+}
+
+/// One line instead of a backtrace.
+fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("unknown");
+        let place = info.location().map_or(String::new(), |place| {
+            let file = std::path::Path::new(place.file()).file_name().unwrap_or_default();
+            format!(" ({}:{})", file.to_string_lossy(), place.line())
+        });
+        let message = crate::weights::one_line(message, 1000);
+        context::stderr_line(&format!("error: internal error: {message}{place}; this is a fault of nin-wgpu, please report it"));
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_go_before_and_behind_the_verb() {
+        for line in ["nin-wgpu --device 1 -q devices", "nin-wgpu devices -q --device 1"] {
+            let cli = parse(line).unwrap();
+            assert_eq!(cli.global.device.as_deref(), Some("1"));
+            assert!(cli.global.quiet);
+        }
+        assert_eq!(parse("nin-wgpu -q -v devices").err().unwrap().kind(), ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn usage_errors_have_exit_code_2() {
+        for line in [
+            "nin-wgpu",
+            "nin-wgpu nonsense",
+            "nin-wgpu train --model nin",
+            "nin-wgpu train --model vgg --data mnist",
+            "nin-wgpu train --resume a --initial-weights b",
+            "nin-wgpu train --model nin --data mnist --epochs x",
+            "nin-wgpu infer",
+            "nin-wgpu infer a.png --topk 0",
+            "nin-wgpu eval --data mnist --split validation",
+            "nin-wgpu summary",
+            "nin-wgpu dump plan",
+        ] {
+            assert_eq!(parse(line).err().map(|e| e.exit_code()), Some(2), "{line}");
+        }
+        assert_eq!(parse("nin-wgpu --help").err().unwrap().exit_code(), 0);
+    }
+}

@@ -1,0 +1,104 @@
+//! `nin-wgpu train`: trains a model, or goes on with a run.
+
+use super::context::Context;
+use super::error::{Exit, Failure};
+use super::format;
+use super::interrupt;
+use super::progress::Progress;
+use super::train_args::Args;
+use crate::train::run_dir::RunDir;
+use crate::train::trainer::{TrainOutcome, TrainRequest, train};
+use crate::weights::label;
+
+/// Trains to the end, or until Ctrl-C, and says where the weights are.
+pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let request = request(args)?;
+    let gpu = context.open_gpu()?;
+    let stop = interrupt::watch(context.is_quiet())?;
+    let mut progress = Progress::new(context);
+    let outcome = train(&gpu, request, &mut progress, &stop);
+    progress.finish();
+    let outcome = outcome?;
+    if outcome.interrupted {
+        let folder = format::shell_word(&label(&outcome.out));
+        context.note(&format!("interrupted; everything is saved. Go on with: nin-wgpu train --resume {folder}"));
+        return Ok(Exit::Interrupted);
+    }
+    context.print(&closing(&outcome))?;
+    Ok(Exit::Done)
+}
+
+fn request(args: &Args) -> Result<TrainRequest, Failure> {
+    let config = match &args.resume {
+        Some(folder) => {
+            let saved = RunDir::open(folder)?.read_config()?;
+            args.check_resumed(&saved)?;
+            saved
+        }
+        None => args.resolve()?,
+    };
+    Ok(TrainRequest {
+        config,
+        out: args.out.clone().filter(|_| args.resume.is_none()),
+        resume: args.resume.clone(),
+        initial_weights: args.initial_weights.clone(),
+        command: command(),
+    })
+}
+
+/// The command as typed, for the run's folder.
+fn command() -> String {
+    let words = std::env::args_os().skip(1).map(|word| format::shell_word(&word.to_string_lossy()));
+    std::iter::once("nin-wgpu".to_string()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// What a finished run came to, and how to use it.
+fn closing(outcome: &TrainOutcome) -> String {
+    let is_measured = outcome.last.as_ref().is_some_and(|line| line.test_acc.is_finite());
+    let mut lines = Vec::new();
+    if let Some(line) = &outcome.last {
+        lines.push(("train accuracy", format::percent(line.train_acc)));
+        if is_measured {
+            let best = outcome.best_accuracy.map_or(String::new(), |best| format!(" (best {})", format::percent(best)));
+            lines.push(("test accuracy", format!("{}{best}", format::percent(line.test_acc))));
+        }
+    }
+    let weights = outcome.out.join(if is_measured { "best.safetensors" } else { "last.safetensors" });
+    lines.push(("time", format::duration(outcome.seconds)));
+    lines.push(("folder", label(&outcome.out)));
+    lines.push(("use it with", format!("nin-wgpu infer --weights {} IMAGE...", format::shell_word(&label(&weights)))));
+    lines.iter().map(|(name, value)| format!("{name:<15} {value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::metrics::EpochLine;
+
+    fn outcome(test_acc: f64) -> TrainOutcome {
+        let last = EpochLine { epoch: 2, train_loss: 0.5, train_acc: 0.75, test_loss: 0.5, test_acc, seconds: 3.0 };
+        TrainOutcome {
+            out: "runs/nin-1".into(),
+            last: Some(last),
+            best_accuracy: Some(0.9),
+            interrupted: false,
+            seconds: 6.0,
+        }
+    }
+
+    #[test]
+    fn closing_says_what_came_of_it_and_how_to_use_it() {
+        let text = closing(&outcome(0.8831));
+        assert!(text.contains("test accuracy   88.31 % (best 90.00 %)\n"), "{text}");
+        assert!(text.contains("best.safetensors IMAGE...\n"), "{text}");
+        let unmeasured = closing(&outcome(f64::NAN));
+        assert!(!unmeasured.contains("test accuracy") && unmeasured.contains("last.safetensors"), "{unmeasured}");
+    }
+
+    #[test]
+    fn a_folder_without_a_run_is_a_usage_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = Args { resume: Some(folder.path().to_path_buf()), ..Args::default() };
+        assert_eq!(request(&args).err().map(|failure| failure.code()), Some(2));
+    }
+}

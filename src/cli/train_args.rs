@@ -1,0 +1,371 @@
+//! The arguments of `nin-wgpu train`, and how they override a model's defaults.
+
+use super::error::Failure;
+use super::model_args::model;
+use crate::models::Model;
+use crate::train::config::{Augment, ConfigError, Init, Optimizer, Precision, Schedule, TrainConfig};
+use crate::train::defaults::ADAM_LR;
+use std::path::PathBuf;
+
+/// Arguments of the verb. What is not given follows the model, see [`TrainConfig::defaults`].
+#[derive(clap::Args, Default)]
+#[command(after_help = "\
+Examples:
+  nin-wgpu train --model nin-small --data fashion-mnist
+  nin-wgpu train --model nin-cifar --data cifar10 --epochs 30 --schedule cosine
+  nin-wgpu train --resume runs/nin-small-1
+
+A flag that is not given follows the model's published recipe; config.toml in the run's folder holds what came of it.")]
+pub struct Args {
+    /// The model
+    #[arg(long, value_name = "NAME", value_parser = model(), required_unless_present = "resume")]
+    pub model: Option<&'static Model>,
+    /// The data set: mnist, fashion-mnist, cifar10, cifar100, svhn, or a folder
+    #[arg(long, value_name = "D", required_unless_present = "resume")]
+    pub data: Option<String>,
+    /// Where named data sets are looked for first
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub data_dir: Option<PathBuf>,
+    /// Use only the first N training images
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub limit_train: Option<usize>,
+    /// Use only the first N test images
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub limit_test: Option<usize>,
+    /// Keep the training images in their order
+    #[arg(long, help_heading = "Data")]
+    pub no_shuffle: bool,
+    /// Take training images as they are
+    #[arg(long, help_heading = "Data", conflicts_with_all = ["flip", "shift"])]
+    pub no_augment: bool,
+    /// Mirror training images at random [default: as the model, never for digits]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Data")]
+    pub flip: Option<bool>,
+    /// Move training images at random by up to N pixels
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub shift: Option<u32>,
+    /// Mean per channel, for pixels in [0, 1]
+    #[arg(long, value_name = "A[,B,C]", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Data")]
+    pub mean: Option<Vec<f64>>,
+    /// Standard deviation per channel, for pixels in [0, 1]
+    #[arg(long, value_name = "A[,B,C]", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Data")]
+    pub std: Option<Vec<f64>>,
+    /// Number of classes [default: that of the data set]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub classes: Option<usize>,
+    /// Channels of the input: 1 for grey, 3 for colour [default: as the model]
+    #[arg(long, value_name = "C", help_heading = "Model")]
+    pub in_channels: Option<usize>,
+    /// Height and width of the input in pixels
+    #[arg(long, value_name = "S", help_heading = "Model")]
+    pub image_size: Option<usize>,
+    /// Probability of dropping an activation
+    #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "Model")]
+    pub dropout: Option<f64>,
+    /// Start of the weights: xavier, kaiming, normal
+    #[arg(long, value_name = "KIND", help_heading = "Model")]
+    pub init: Option<Init>,
+    /// Start from these weights
+    #[arg(long, value_name = "FILE", conflicts_with = "resume", help_heading = "Model")]
+    pub initial_weights: Option<PathBuf>,
+    /// Passes over the training images
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub epochs: Option<u32>,
+    /// Images in a batch
+    #[arg(long, value_name = "B", help_heading = "Training")]
+    pub batch_size: Option<usize>,
+    /// Batches whose gradients make one update
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub grad_accum: Option<usize>,
+    /// The update rule: sgd, adam
+    #[arg(long, value_name = "RULE", help_heading = "Training")]
+    pub optimizer: Option<Optimizer>,
+    /// Learning rate at its peak
+    #[arg(long, value_name = "LR", allow_negative_numbers = true, help_heading = "Training")]
+    pub lr: Option<f64>,
+    /// Momentum of sgd
+    #[arg(long, value_name = "M", allow_negative_numbers = true, help_heading = "Training")]
+    pub momentum: Option<f64>,
+    /// Nesterov's form of momentum
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Training")]
+    pub nesterov: Option<bool>,
+    /// Added to the gradient as this share of every parameter
+    #[arg(long, value_name = "W", allow_negative_numbers = true, help_heading = "Training")]
+    pub weight_decay: Option<f64>,
+    /// How the learning rate moves: constant, step, cosine
+    #[arg(long, value_name = "KIND", help_heading = "Training")]
+    pub schedule: Option<Schedule>,
+    /// Schedule step: epochs between two reductions
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub step_epochs: Option<u32>,
+    /// Schedule step: factor of each reduction
+    #[arg(long, value_name = "G", allow_negative_numbers = true, help_heading = "Training")]
+    pub step_gamma: Option<f64>,
+    /// Epochs over which the learning rate first rises
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Training")]
+    pub warmup_epochs: Option<f64>,
+    /// Key of all randomness
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub seed: Option<u64>,
+    /// Number format: f32 (mixed comes in a later version)
+    #[arg(long, value_name = "KIND", help_heading = "Training")]
+    pub precision: Option<Precision>,
+    /// Folder for the run's files, new or empty [default: runs/NAME-N]
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    pub out: Option<PathBuf>,
+    /// Go on with the run in this folder, exactly where it stopped
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    pub resume: Option<PathBuf>,
+    /// Updates between two lines of metrics.jsonl
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    pub log_every: Option<u32>,
+}
+
+/// What one given flag does to a configuration.
+struct Change<'a> {
+    flag: &'static str,
+    apply: Box<dyn Fn(&mut TrainConfig) + 'a>,
+}
+
+impl Args {
+    /// The configuration of a new run: the model's defaults with what was given.
+    pub fn resolve(&self) -> Result<TrainConfig, Failure> {
+        let Some(model) = self.model else {
+            return Err(Failure::Usage("train needs --model and --data, or --resume".into()));
+        };
+        let mut config = TrainConfig::defaults(model.name)?;
+        for change in self.changes() {
+            (change.apply)(&mut config);
+        }
+        self.follow(&mut config)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks the flags given beside `--resume`: they may repeat the run's configuration, not change it.
+    pub fn check_resumed(&self, saved: &TrainConfig) -> Result<(), Failure> {
+        if let (Some(out), Some(resume)) = (&self.out, &self.resume)
+            && out != resume
+        {
+            return Err(Failure::Usage("--out and --resume name different folders; a run goes on in its own: leave --out out".into()));
+        }
+        for change in self.changes() {
+            let mut changed = saved.clone();
+            (change.apply)(&mut changed);
+            if changed != *saved {
+                let flag = change.flag;
+                return Err(Failure::Usage(format!("{flag} differs from the run to resume, which keeps its configuration; leave {flag} out")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The flags that were given, in an order in which they can be applied.
+    fn changes(&self) -> Vec<Change<'_>> {
+        let mut list: Vec<Change<'_>> = Vec::new();
+        macro_rules! change {
+            ($($flag:literal $given:ident => |$config:ident| $effect:expr;)+) => {$(
+                if let Some($given) = &self.$given {
+                    list.push(Change { flag: $flag, apply: Box::new(move |$config: &mut TrainConfig| $effect) });
+                }
+            )+};
+        }
+        change! {
+            "--model" model => |c| c.model = model.name.to_string();
+            "--data" data => |c| c.data.clone_from(data);
+            "--data-dir" data_dir => |c| c.data_dir = Some(data_dir.clone());
+            "--limit-train" limit_train => |c| c.limit_train = Some(*limit_train);
+            "--limit-test" limit_test => |c| c.limit_test = Some(*limit_test);
+            "--classes" classes => |c| c.classes = *classes;
+            "--in-channels" in_channels => |c| c.set_in_channels(*in_channels);
+            "--image-size" image_size => |c| c.image_size = *image_size;
+            "--mean" mean => |c| c.mean.clone_from(mean);
+            "--std" std => |c| c.std.clone_from(std);
+            "--flip" flip => |c| c.augment.flip = *flip;
+            "--shift" shift => |c| c.augment.shift = *shift;
+            "--dropout" dropout => |c| c.dropout = *dropout;
+            "--init" init => |c| c.init = *init;
+            "--initial-weights" initial_weights => |c| c.initial_weights = Some(initial_weights.clone());
+            "--epochs" epochs => |c| c.epochs = *epochs;
+            "--batch-size" batch_size => |c| c.batch_size = *batch_size;
+            "--grad-accum" grad_accum => |c| c.grad_accum = *grad_accum;
+            "--optimizer" optimizer => |c| c.optimizer = *optimizer;
+            "--lr" lr => |c| c.lr = *lr;
+            "--momentum" momentum => |c| c.momentum = *momentum;
+            "--nesterov" nesterov => |c| c.nesterov = *nesterov;
+            "--weight-decay" weight_decay => |c| c.weight_decay = *weight_decay;
+            "--schedule" schedule => |c| c.schedule = *schedule;
+            "--step-epochs" step_epochs => |c| c.step_epochs = *step_epochs;
+            "--step-gamma" step_gamma => |c| c.step_gamma = *step_gamma;
+            "--warmup-epochs" warmup_epochs => |c| c.warmup_epochs = *warmup_epochs;
+            "--seed" seed => |c| c.seed = *seed;
+            "--precision" precision => |c| c.precision = *precision;
+            "--log-every" log_every => |c| c.log_every = *log_every;
+        }
+        if self.no_shuffle {
+            list.push(Change { flag: "--no-shuffle", apply: Box::new(|c| c.shuffle = false) });
+        }
+        if self.no_augment {
+            list.push(Change { flag: "--no-augment", apply: Box::new(|c| c.augment = Augment::NONE) });
+        }
+        list
+    }
+
+    /// Lets defaults follow the flags that were given, and refuses flags that belong to another choice.
+    fn follow(&self, config: &mut TrainConfig) -> Result<(), ConfigError> {
+        if config.precision == Precision::Mixed {
+            return Err(ConfigError { flag: "--precision", reason: "mixed is not available in this version: use f32".into() });
+        }
+        if config.optimizer == Optimizer::Adam {
+            for (flag, is_given) in [("--momentum", self.momentum.is_some()), ("--nesterov", self.nesterov == Some(true))] {
+                if is_given {
+                    return Err(ConfigError { flag, reason: "belongs to --optimizer sgd; leave it out with adam".into() });
+                }
+            }
+            (config.momentum, config.nesterov) = (0.0, false);
+            config.lr = self.lr.unwrap_or(ADAM_LR);
+        }
+        // A recipe's own settings give way to what was asked for beside them.
+        if config.momentum == 0.0 && self.nesterov.is_none() {
+            config.nesterov = false;
+        }
+        if self.warmup_epochs.is_none() {
+            config.warmup_epochs = config.warmup_epochs.min(f64::from(config.epochs));
+        }
+        if self.shift.is_none() {
+            let most = config.image_size.saturating_sub(1).try_into().unwrap_or(u32::MAX);
+            config.augment.shift = config.augment.shift.min(most);
+        }
+        if self.flip.is_none() && shows_digits(&config.data) {
+            config.augment.flip = false;
+        }
+        Ok(())
+    }
+}
+
+/// Whether mirroring would change what the pictures of a named data set mean.
+fn shows_digits(data: &str) -> bool {
+    ["mnist", "svhn"].iter().any(|name| data.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Args {
+        Line::try_parse_from(std::iter::once("train").chain(line.split_whitespace())).unwrap_or_else(|e| panic!("{e}")).args
+    }
+
+    fn resolve(line: &str) -> TrainConfig {
+        parse(line).resolve().unwrap()
+    }
+
+    fn refusal(line: &str) -> String {
+        let failure = parse(line).resolve().unwrap_err();
+        assert_eq!(failure.code(), 2, "{failure}");
+        failure.to_string()
+    }
+
+    #[test]
+    fn without_flags_the_recipe_holds() {
+        let expected = TrainConfig { data: "fashion-mnist".into(), ..TrainConfig::defaults("nin").unwrap() };
+        assert_eq!(resolve("--model nin --data fashion-mnist"), expected);
+    }
+
+    #[test]
+    fn every_flag_reaches_its_setting() {
+        let config = resolve(
+            "--model nin-imagenet --data d --data-dir e --limit-train 7 --limit-test 8 --no-shuffle --flip=false --shift 2 \
+             --classes 12 --in-channels 1 --image-size 96 --mean -0.5 --std 2 --dropout 0.25 --init normal --initial-weights w \
+             --epochs 9 --batch-size 3 --grad-accum 4 --optimizer sgd --lr 0.5 --momentum 0.75 --nesterov --weight-decay 0.125 \
+             --schedule cosine --step-epochs 5 --step-gamma 0.5 --warmup-epochs 2 --seed 11 --precision f32 --log-every 1",
+        );
+        let expected = TrainConfig {
+            model: "nin-imagenet".into(),
+            classes: 12,
+            in_channels: 1,
+            image_size: 96,
+            data: "d".into(),
+            data_dir: Some("e".into()),
+            initial_weights: Some("w".into()),
+            epochs: 9,
+            batch_size: 3,
+            grad_accum: 4,
+            optimizer: Optimizer::Sgd,
+            lr: 0.5,
+            momentum: 0.75,
+            nesterov: true,
+            weight_decay: 0.125,
+            schedule: Schedule::Cosine,
+            step_epochs: 5,
+            step_gamma: 0.5,
+            warmup_epochs: 2.0,
+            dropout: 0.25,
+            seed: 11,
+            init: Init::Normal,
+            precision: Precision::F32,
+            limit_train: Some(7),
+            limit_test: Some(8),
+            shuffle: false,
+            mean: vec![-0.5],
+            std: vec![2.0],
+            log_every: 1,
+            augment: Augment { flip: false, shift: 2 },
+            ..TrainConfig::defaults("nin-imagenet").unwrap()
+        };
+        assert_eq!(config, expected);
+        let config = resolve("--model nin-cifar --data cifar10 --no-augment --mean 0.1,0.2,0.3 --std 1,2,3");
+        assert_eq!((config.augment, config.mean, config.std), (Augment::NONE, vec![0.1, 0.2, 0.3], vec![1.0, 2.0, 3.0]));
+    }
+
+    #[test]
+    fn defaults_follow_the_flags() {
+        let adam = resolve("--model nin-small --data fashion-mnist --optimizer adam");
+        assert_eq!((adam.lr, adam.momentum, adam.nesterov), (ADAM_LR, 0.0, false));
+        assert_eq!(resolve("--model nin --data d --optimizer adam --lr 0.01").lr, 0.01);
+        assert!(!resolve("--model nin-small --data d --momentum 0").nesterov);
+        assert!(resolve("--model nin-small --data d --epochs 1").warmup_epochs <= 1.0);
+        assert!(!resolve("--model nin-cifar --data mnist").augment.flip);
+        assert!(resolve("--model nin-cifar --data mnist --flip").augment.flip);
+        assert!(resolve("--model nin-cifar --data cifar10").augment.flip);
+    }
+
+    #[test]
+    fn what_cannot_be_names_its_flag() {
+        assert_eq!(refusal("--model nin --data d --precision mixed"), "--precision mixed is not available in this version: use f32");
+        assert_eq!(refusal("--model nin --data d --lr -1"), "--lr must be above 0 and finite; it is -1");
+        for (line, flag) in [
+            ("--model nin --data d --optimizer adam --momentum 0.9", "--momentum"),
+            ("--model nin --data d --nesterov", "--nesterov"),
+            ("--model nin --data d --mean 1,2", "--mean"),
+            ("--model nin --data d --epochs 2 --warmup-epochs 3", "--warmup-epochs"),
+            ("--model nin --data d --classes 1", "--classes"),
+        ] {
+            assert!(refusal(line).starts_with(flag), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_resumed_run_keeps_its_configuration() {
+        let saved = resolve("--model nin --data d --lr 0.5");
+        assert!(parse("--resume r").check_resumed(&saved).is_ok());
+        assert!(parse("--resume r --out r --model nin --data d --lr 0.5").check_resumed(&saved).is_ok());
+        for (line, flag) in [
+            ("--resume r --lr 0.25", "--lr"),
+            ("--resume r --model nin-cifar", "--model"),
+            ("--resume r --no-shuffle", "--no-shuffle"),
+            ("--resume r --out s", "--out"),
+        ] {
+            let failure = parse(line).check_resumed(&saved).unwrap_err();
+            assert!(failure.to_string().starts_with(flag), "{failure}");
+            assert_eq!(failure.code(), 2);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What a split is known by: its fingerprint, and the mean and deviation of its pixels.
+
+use super::{DataError, Source};
+use sha2::{Digest, Sha256};
+
+/// Images hashed at each end of a split.
+const IMAGES_HASHED: usize = 16;
+
+/// A hash by which a resumed run tells that it has the same data: 64 hexadecimal digits.
+///
+/// SHA-256 over shape, number of classes, number of images, and the first and last sixteen images
+/// with their labels. It is quick on any size, and no proof against a change in the middle.
+pub fn fingerprint(source: &dyn Source) -> Result<String, DataError> {
+    let [channels, height, width] = source.shape();
+    let len = source.len();
+    let mut hash = Sha256::new();
+    for number in [channels, height, width, source.classes(), len] {
+        hash.update((number as u64).to_le_bytes());
+    }
+    let mut pixels = vec![0; channels * height * width];
+    let first = 0..len.min(IMAGES_HASHED);
+    let last = len.saturating_sub(IMAGES_HASHED).max(first.end)..len;
+    for index in first.chain(last) {
+        let label = source.read(index, &mut pixels)?;
+        hash.update(label.to_le_bytes());
+        hash.update(&pixels);
+    }
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+/// Mean and standard deviation of each channel, for pixels scaled to [0, 1].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelStats {
+    /// Mean by channel.
+    pub mean: Vec<f32>,
+    /// Standard deviation by channel (of the population: divided by the count).
+    pub std: Vec<f32>,
+}
+
+/// Measures up to `max_images` images, spread evenly over the split. Exact sums: the order of the
+/// images does not matter.
+///
+/// Fails where there are no images.
+pub fn channel_stats(source: &dyn Source, max_images: usize) -> Result<ChannelStats, DataError> {
+    let [channels, height, width] = source.shape();
+    let count = source.len().min(max_images);
+    if count == 0 || channels * height * width == 0 {
+        return Err(DataError::Setting(
+            "no images to take mean and deviation from: give --mean and --std".into(),
+        ));
+    }
+    let mut sums = vec![(0u64, 0u64); channels];
+    let mut pixels = vec![0; channels * height * width];
+    for n in 0..count {
+        source.read(n * source.len() / count, &mut pixels)?;
+        for pixel in pixels.chunks_exact(channels) {
+            for (&value, (sum, squares)) in pixel.iter().zip(&mut sums) {
+                *sum += u64::from(value);
+                *squares += u64::from(value) * u64::from(value);
+            }
+        }
+    }
+    let values = (count * height * width) as f64;
+    let (mean, std) = sums
+        .into_iter()
+        .map(|(sum, squares)| {
+            let mean = sum as f64 / values;
+            let variance = (squares as f64 / values - mean * mean).max(0.0);
+            ((mean / 255.0) as f32, (variance.sqrt() / 255.0) as f32)
+        })
+        .unzip();
+    Ok(ChannelStats { mean, std })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::InMemory;
+
+    fn split(pixels: Vec<u8>) -> InMemory {
+        let labels = vec![0; pixels.len() / 2];
+        InMemory::new([2, 1, 1], 2, pixels, labels).unwrap()
+    }
+
+    #[test]
+    fn the_fingerprint_sees_ends_and_length() {
+        let print = |pixels: Vec<u8>| fingerprint(&split(pixels)).unwrap();
+        let base = vec![1; 200];
+        assert_eq!(print(base.clone()).len(), 64);
+        assert_eq!(print(base.clone()), print(base.clone()));
+        for changed in [0, 31, 168, 199] {
+            let mut other = base.clone();
+            other[changed] = 2;
+            assert_ne!(print(other), print(base.clone()), "{changed}");
+        }
+        assert_ne!(print(vec![1; 198]), print(base));
+        assert_ne!(print(vec![]), print(vec![0, 0]));
+    }
+
+    #[test]
+    fn mean_and_deviation_by_channel() {
+        let stats = channel_stats(&split(vec![0, 51, 255, 51]), 100).unwrap();
+        assert_eq!(stats.mean, [0.5, 0.2]);
+        assert_eq!(stats.std, [0.5, 0.0]);
+        assert!(channel_stats(&split(vec![]), 100).is_err());
+    }
+}

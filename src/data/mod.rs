@@ -1,0 +1,135 @@
+//! Data sets and pictures: readers, order, prefetch. Nothing here knows the GPU.
+//!
+//! [`open`] turns what the user named into a [`Dataset`] of two [`Source`]s; a [`Loader`] makes
+//! [`Batch`]es of a source in the background; [`picture`] reads a single picture and [`framing`]
+//! makes it look like the pictures that a model was trained on.
+
+mod background;
+mod error;
+mod files;
+mod fingerprint;
+mod loader;
+mod locate;
+mod memory;
+mod resize;
+
+pub mod cifar;
+pub mod folder;
+pub mod framing;
+pub mod idx;
+pub mod inputs;
+pub mod picture;
+
+pub use error::DataError;
+pub use fingerprint::{ChannelStats, channel_stats, fingerprint};
+pub use loader::{Batch, Loader, Order, batches_per_epoch};
+pub use locate::{FASHION_CLASSES, KNOWN_NAMES, OpenOptions, open};
+pub use memory::{FirstImages, InMemory};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// One split of a data set: labelled images of one shape, readable in any order and from any
+/// thread.
+pub trait Source: Send + Sync {
+    /// Number of images.
+    fn len(&self) -> usize;
+
+    /// Whether there are no images.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Shape of every image: (channels, height, width).
+    fn shape(&self) -> [usize; 3];
+
+    /// Number of classes; every label is below it.
+    fn classes(&self) -> usize;
+
+    /// Writes image `index` into `pixels` (height x width x channels bytes, channels interleaved)
+    /// and returns its label.
+    fn read(&self, index: usize, pixels: &mut [u8]) -> Result<u32, DataError>;
+}
+
+/// Which part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// What a model learns from.
+    Train,
+    /// What it is measured on.
+    Test,
+}
+
+impl Split {
+    /// `train` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// A data set with its two splits, either of which may be empty.
+#[derive(Clone)]
+pub struct Dataset {
+    /// Its known name, or its folder's.
+    pub name: String,
+    /// Where it was found.
+    pub path: PathBuf,
+    /// Names of the classes, by label.
+    pub classes: Vec<String>,
+    /// What a model learns from.
+    pub train: Arc<dyn Source>,
+    /// What it is measured on.
+    pub test: Arc<dyn Source>,
+    /// What the user should know, a line each: an empty split, files left aside.
+    pub notes: Vec<String>,
+}
+
+impl std::fmt::Debug for Dataset {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Dataset")
+            .field("name", &self.name)
+            .field("path", &self.path)
+            .field("classes", &self.classes)
+            .field("train", &self.train.len())
+            .field("test", &self.test.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dataset {
+    /// One of the splits.
+    pub fn split(&self, split: Split) -> &Arc<dyn Source> {
+        match split {
+            Split::Train => &self.train,
+            Split::Test => &self.test,
+        }
+    }
+
+    /// Shape of the images, (channels, height, width): the same in both splits.
+    pub fn shape(&self) -> [usize; 3] {
+        self.train.shape()
+    }
+}
+
+/// The error of an index past the end of a split.
+fn no_such_image(index: usize, len: usize) -> DataError {
+    DataError::Setting(format!(
+        "image {index} was asked of a split of {len} images"
+    ))
+}
+
+/// Checks that a buffer holds exactly one image of `shape`.
+fn check_buffer(pixels: &[u8], shape: [usize; 3]) -> Result<(), DataError> {
+    let wanted: usize = shape.iter().product();
+    if pixels.len() == wanted {
+        return Ok(());
+    }
+    Err(DataError::Setting(format!(
+        "a buffer of {} bytes for an image of {shape:?} (C, H, W), which takes {wanted}",
+        pixels.len()
+    )))
+}

@@ -1,0 +1,148 @@
+//! Lists adapters and chooses one.
+
+use super::GpuError;
+use crate::kernels::{DeviceClass, Target};
+use wgpu::{Adapter, Backend, DeviceType};
+
+/// An adapter as `nin-wgpu devices` shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterDescription {
+    /// Position in the list; the number that `--device` takes.
+    pub index: usize,
+    /// The driver's name for it.
+    pub name: String,
+    /// `vulkan`, `metal`, `dx12` or `gl`.
+    pub backend: &'static str,
+    /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
+    pub kind: &'static str,
+    /// Driver name and version.
+    pub driver: String,
+    /// Names and values of the limits that matter here.
+    pub limits: Vec<(&'static str, u64)>,
+    /// Names of the optional features it offers.
+    pub features: Vec<String>,
+}
+
+/// All adapters, the most powerful first. `WGPU_BACKEND` restricts the backends.
+pub fn adapters() -> Vec<AdapterDescription> {
+    enumerate().iter().enumerate().map(|(index, adapter)| describe(index, adapter)).collect()
+}
+
+pub(super) fn enumerate() -> Vec<Adapter> {
+    // GL is asked only where nothing better answers: its drivers offer the same devices with tighter limits, and
+    // asking them costs start-up time.
+    let native = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let mut found = match wgpu::Backends::from_env() {
+        Some(chosen) => enumerate_backends(chosen),
+        None => enumerate_backends(native),
+    };
+    if found.is_empty() && wgpu::Backends::from_env().is_none() {
+        found = enumerate_backends(wgpu::Backends::GL);
+    }
+    found.retain(|a| a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
+    found.sort_by_key(|a| rank(a.get_info().device_type));
+    found
+}
+
+fn enumerate_backends(backends: wgpu::Backends) -> Vec<Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.flags = wgpu::InstanceFlags::empty().with_env();
+    descriptor.backends = backends;
+    let instance = wgpu::Instance::new(descriptor);
+    pollster::block_on(instance.enumerate_adapters(backends))
+}
+
+/// Adapter `spec`: an index, a backend, or part of a name; without one `WGPU_ADAPTER_NAME`, else the most powerful.
+pub(super) fn choose(spec: Option<&str>) -> Result<(usize, Adapter), GpuError> {
+    let found = enumerate();
+    if found.is_empty() {
+        return Err(GpuError::NoAdapter);
+    }
+    let from_env = std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty());
+    let Some(spec) = spec.map(str::to_string).or(from_env) else {
+        return found.into_iter().enumerate().next().ok_or(GpuError::NoAdapter);
+    };
+    let wanted = spec.to_lowercase();
+    let matches = |index: usize, adapter: &Adapter| match wanted.parse::<usize>() {
+        Ok(number) => number == index,
+        Err(_) => {
+            let info = adapter.get_info();
+            backend_name(info.backend) == wanted || info.name.to_lowercase().contains(&wanted)
+        }
+    };
+    let available: Vec<String> = found.iter().map(|a| a.get_info().name).collect();
+    found
+        .into_iter()
+        .enumerate()
+        .find(|(index, adapter)| matches(*index, adapter))
+        .ok_or_else(|| GpuError::NoMatch { spec, available: available.join(", ") })
+}
+
+pub(super) fn describe(index: usize, adapter: &Adapter) -> AdapterDescription {
+    let info = adapter.get_info();
+    let limits = adapter.limits();
+    AdapterDescription {
+        index,
+        name: info.name.clone(),
+        backend: backend_name(info.backend),
+        kind: kind_name(info.device_type),
+        driver: [info.driver.as_str(), info.driver_info.as_str()].join(" ").trim().to_string(),
+        limits: vec![
+            ("max_buffer_size", limits.max_buffer_size),
+            ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
+            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into()),
+            ("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size.into()),
+            ("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup.into()),
+            ("max_compute_workgroups_per_dimension", limits.max_compute_workgroups_per_dimension.into()),
+            ("min_storage_buffer_offset_alignment", limits.min_storage_buffer_offset_alignment.into()),
+        ],
+        features: adapter.features().iter_names().map(|(name, _)| name.to_string()).collect(),
+    }
+}
+
+/// The facts that kernels are chosen by.
+pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits) -> Target {
+    let class = match std::env::var("NIN_WGPU_KERNELS").as_deref() {
+        Ok("cpu") => DeviceClass::Cpu,
+        Ok("gpu") => DeviceClass::Gpu,
+        _ if adapter.get_info().device_type == DeviceType::Cpu => DeviceClass::Cpu,
+        _ => DeviceClass::Gpu,
+    };
+    Target {
+        class,
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        offset_alignment: limits.min_storage_buffer_offset_alignment.max(limits.min_uniform_buffer_offset_alignment).into(),
+    }
+}
+
+fn rank(kind: DeviceType) -> u8 {
+    match kind {
+        DeviceType::DiscreteGpu => 0,
+        DeviceType::IntegratedGpu => 1,
+        DeviceType::VirtualGpu => 2,
+        DeviceType::Other => 3,
+        DeviceType::Cpu => 4,
+    }
+}
+
+fn kind_name(kind: DeviceType) -> &'static str {
+    match kind {
+        DeviceType::DiscreteGpu => "discrete",
+        DeviceType::IntegratedGpu => "integrated",
+        DeviceType::VirtualGpu => "virtual",
+        DeviceType::Cpu => "cpu",
+        DeviceType::Other => "other",
+    }
+}
+
+fn backend_name(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Vulkan => "vulkan",
+        Backend::Metal => "metal",
+        Backend::Dx12 => "dx12",
+        Backend::Gl => "gl",
+        Backend::BrowserWebGpu => "webgpu",
+        Backend::Noop => "noop",
+    }
+}

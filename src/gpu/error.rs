@@ -1,0 +1,44 @@
+//! What can go wrong between the program and an adapter.
+
+/// A failure of the adapter, its driver or its memory.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum GpuError {
+    /// No adapter at all.
+    #[error("no GPU adapter found. {}", INSTALL_HELP)]
+    NoAdapter,
+    /// Adapters exist, but none fits what was asked for.
+    #[error("no adapter matches --device {spec}; there {}: {available}. `nin-wgpu devices` lists them", plural(.available))]
+    NoMatch {
+        /// What was asked for.
+        spec: String,
+        /// Names of the adapters there are.
+        available: String,
+    },
+    /// The device disappeared (driver reset, unplugged, watchdog).
+    #[error("the device was lost: {0}. Work up to the last checkpoint is kept; run again with --resume")]
+    DeviceLost(String),
+    /// The device has no memory left.
+    #[error("out of device memory while {0}; use a smaller --batch-size or --image-size")]
+    OutOfMemory(String),
+    /// A buffer is larger than the adapter allows.
+    #[error("{what} takes {bytes} bytes, over this adapter's limit of {limit}; use a smaller --batch-size or --image-size")]
+    OverLimit {
+        /// The buffer.
+        what: String,
+        /// Its size.
+        bytes: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// The driver or wgpu refused a command: a fault of this program or of the driver.
+    #[error("the adapter refused a command: {0}")]
+    Refused(String),
+}
+
+const INSTALL_HELP: &str = "Install a driver: on Debian or Ubuntu `apt install mesa-vulkan-drivers`, on Fedora `dnf install mesa-vulkan-drivers` \
+     (both also run on the CPU), for NVIDIA the vendor's driver; on Windows update the graphics driver (DX12 is built in); \
+     on macOS 11 or later Metal is built in";
+
+fn plural(available: &str) -> &'static str {
+    if available.contains(", ") { "are" } else { "is" }
+}

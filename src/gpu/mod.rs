@@ -1,0 +1,19 @@
+//! Everything that talks to wgpu: adapters, pipelines, buffers, execution, readback and errors.
+//!
+//! The rest of the crate hands over plain data ([`crate::passes::Schedule`]) and gets plain bytes back.
+
+mod adapter;
+mod buffers;
+mod device;
+mod error;
+mod pipelines;
+mod program;
+mod readback;
+pub mod verify;
+
+pub use adapter::{AdapterDescription, adapters};
+pub use buffers::{Buffers, DeviceBuffer};
+pub use device::{Gpu, OpenOptions};
+pub use error::GpuError;
+pub use program::{Program, StepUniforms, Submitter};
+pub use readback::{Readback, ReadbackRing};

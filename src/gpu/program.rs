@@ -1,0 +1,172 @@
+//! A schedule made ready for a device, and its execution: one compute pass and one submit.
+
+use super::pipelines::Pipeline;
+use super::{Buffers, DeviceBuffer, Gpu, GpuError};
+use crate::kernels::{BindingKind, Step};
+use crate::passes::ScheduledDispatch;
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+/// Most workgroups in one dimension that every adapter allows.
+const MAX_WORKGROUPS: u64 = 65_535;
+
+/// The per-step values of every micro-batch of a step, in one uniform buffer.
+pub struct StepUniforms {
+    buffer: wgpu::Buffer,
+    stride: u64,
+    count: usize,
+}
+
+impl StepUniforms {
+    /// Room for `count` micro-batches.
+    pub fn new(gpu: &Gpu, count: usize) -> Self {
+        let stride = (size_of::<Step>() as u64).next_multiple_of(gpu.uniform_alignment());
+        let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("step"),
+            size: stride * count as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        StepUniforms { buffer, stride, count }
+    }
+
+    /// Sets the values for the next submit.
+    pub fn write(&self, gpu: &Gpu, steps: &[Step]) {
+        assert!(steps.len() <= self.count, "{} micro-batches, room for {}", steps.len(), self.count);
+        let mut bytes = vec![0; steps.len() * self.stride as usize];
+        for (step, chunk) in steps.iter().zip(bytes.chunks_mut(self.stride as usize)) {
+            chunk[..size_of::<Step>()].copy_from_slice(bytemuck::bytes_of(step));
+        }
+        gpu.queue.write_buffer(&self.buffer, 0, &bytes);
+    }
+}
+
+/// Dispatches with their pipelines and bind groups.
+pub struct Program {
+    dispatches: Vec<Prepared>,
+}
+
+struct Prepared {
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    has_step: bool,
+    workgroups: [u32; 3],
+}
+
+impl Program {
+    /// Compiles the kernels, uploads their constants and makes the bind groups.
+    pub fn new(gpu: &Gpu, dispatches: &[ScheduledDispatch], buffers: &Buffers, steps: &StepUniforms) -> Result<Self, GpuError> {
+        let kernels: Vec<_> = dispatches.iter().map(|d| d.dispatch.kernel).collect();
+        let pipelines = gpu.compile(&kernels)?;
+
+        let alignment = gpu.uniform_alignment() as usize;
+        let mut constants = Vec::new();
+        let mut offsets = Vec::new();
+        for entry in dispatches {
+            offsets.push(constants.len() as u64);
+            constants.extend_from_slice(&entry.dispatch.params);
+            constants.resize(constants.len().next_multiple_of(alignment), 0);
+        }
+        let params = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("params"),
+            size: constants.len().max(16) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        gpu.queue.write_buffer(&params, 0, &constants);
+
+        let mut prepared = Vec::new();
+        for ((entry, pipeline), offset) in dispatches.iter().zip(pipelines).zip(offsets) {
+            let bind_group = bind_group(gpu, entry, &pipeline, buffers, (&params, offset), steps)?;
+            prepared.push(Prepared {
+                pipeline,
+                bind_group,
+                has_step: entry.dispatch.kernel.bindings.iter().any(|b| b.kind == BindingKind::Step),
+                workgroups: fold(entry.dispatch.workgroups),
+            });
+        }
+        gpu.check()?;
+        Ok(Program { dispatches: prepared })
+    }
+
+    fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step_offset: u32) {
+        for prepared in &self.dispatches {
+            pass.set_pipeline(&prepared.pipeline.pipeline);
+            let offsets: &[u32] = if prepared.has_step { &[step_offset] } else { &[] };
+            pass.set_bind_group(0, &prepared.bind_group, offsets);
+            let [x, y, z] = prepared.workgroups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+}
+
+fn bind_group(
+    gpu: &Gpu,
+    entry: &ScheduledDispatch,
+    pipeline: &Pipeline,
+    buffers: &Buffers,
+    (params, params_offset): (&wgpu::Buffer, u64),
+    steps: &StepUniforms,
+) -> Result<wgpu::BindGroup, GpuError> {
+    let label = format!("{} {}", entry.path, entry.dispatch.kernel.name());
+    let mut regions = entry.dispatch.buffers.iter();
+    let mut entries = Vec::new();
+    for binding in entry.dispatch.kernel.bindings {
+        let (buffer, offset, bytes) = match binding.kind {
+            BindingKind::Params => (params, params_offset, entry.dispatch.params.len() as u64),
+            BindingKind::Step => (&steps.buffer, 0, size_of::<Step>() as u64),
+            BindingKind::Read | BindingKind::ReadWrite => {
+                let found = regions.next().and_then(|region| Some((&buffers.get(region.buffer)?.0, region)));
+                let Some((buffer, region)) = found else {
+                    return Err(GpuError::Refused(format!("{label}: no buffer for {}", binding.name)));
+                };
+                (buffer, region.offset, region.bytes)
+            }
+        };
+        let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: NonZeroU64::new(bytes) });
+        entries.push(wgpu::BindGroupEntry { binding: binding.index, resource });
+    }
+    Ok(gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(&label), layout: &pipeline.layout, entries: &entries }))
+}
+
+/// Folds a linear count of workgroups into two dimensions; kernels undo it (`shaders/shared/grid.wgsl`).
+fn fold(workgroups: u64) -> [u32; 3] {
+    let rows = workgroups.div_ceil(MAX_WORKGROUPS).max(1);
+    [workgroups.div_ceil(rows).max(1) as u32, rows as u32, 1]
+}
+
+/// Submissions that may be under way at once; the host waits for the oldest beyond that, which bounds the memory
+/// that uploads take and keeps failures close to their cause.
+const IN_FLIGHT: usize = 2;
+
+/// A queue of submissions with a bound on how many are under way.
+#[derive(Default)]
+pub struct Submitter {
+    pending: VecDeque<wgpu::SubmissionIndex>,
+}
+
+impl Submitter {
+    /// Encodes all programs in one pass, then the copies, and submits once.
+    pub fn submit(&mut self, gpu: &Gpu, programs: &[(&Program, usize)], steps: &StepUniforms, copies: &[(&DeviceBuffer, &super::Readback)]) -> Result<(), GpuError> {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for (program, micro_batch) in programs {
+                program.encode(&mut pass, (*micro_batch as u64 * steps.stride) as u32);
+            }
+        }
+        for (from, to) in copies {
+            to.record(&mut encoder, from);
+        }
+        self.pending.push_back(gpu.queue.submit([encoder.finish()]));
+        for (_, to) in copies {
+            to.request();
+        }
+        if self.pending.len() > IN_FLIGHT {
+            let oldest = self.pending.pop_front();
+            gpu.wait_for(oldest)?;
+        }
+        gpu.check()
+    }
+}

@@ -1,0 +1,123 @@
+//! The kernel table generated from `shaders/`, and the plain-data dispatch that names a kernel and its operands.
+
+use std::fmt;
+
+/// One entry point of one shader, as reflected by the build script.
+pub struct Kernel {
+    /// Name of the shader file.
+    pub module: &'static str,
+    /// Name of the entry point.
+    pub entry: &'static str,
+    /// Expanded WGSL.
+    pub source: &'static str,
+    /// Invocations of a workgroup.
+    pub workgroup_size: [u32; 3],
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+    /// What the entry point uses, by binding index.
+    pub bindings: &'static [Binding],
+}
+
+/// A resource of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// `@binding(..)` in group 0.
+    pub index: u32,
+    /// Name of the variable.
+    pub name: &'static str,
+    /// How it is bound.
+    pub kind: BindingKind,
+}
+
+/// How a resource is bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BindingKind {
+    /// Constants of the dispatch, a uniform.
+    Params,
+    /// Values of the step, a uniform with a dynamic offset.
+    Step,
+    /// Storage, read only.
+    Read,
+    /// Storage, written.
+    ReadWrite,
+}
+
+impl Kernel {
+    /// `shader::entry`, for labels and dumps.
+    pub fn name(&self) -> String {
+        format!("{}::{}", self.module, self.entry)
+    }
+
+    /// The storage bindings, in the order of [`Dispatch::buffers`].
+    pub fn storage(&self) -> impl Iterator<Item = &'static Binding> {
+        self.bindings.iter().filter(|b| matches!(b.kind, BindingKind::Read | BindingKind::ReadWrite))
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+/// A kernel with its constants and operands; `B` says what an operand is at the stage at hand.
+#[derive(Clone, Debug)]
+pub struct Dispatch<B> {
+    /// What runs.
+    pub kernel: &'static Kernel,
+    /// The bytes of its `Params`; empty where it has none.
+    pub params: Vec<u8>,
+    /// Operands in the order of [`Kernel::storage`].
+    pub buffers: Vec<B>,
+    /// Workgroups in all; the executor folds them over the dispatch dimensions (`shaders/shared/grid.wgsl`).
+    pub workgroups: u64,
+}
+
+impl<B> Dispatch<B> {
+    /// The same dispatch with every operand replaced.
+    pub fn map<C>(&self, mut operand: impl FnMut(&B) -> C) -> Dispatch<C> {
+        Dispatch {
+            kernel: self.kernel,
+            params: self.params.clone(),
+            buffers: self.buffers.iter().map(&mut operand).collect(),
+            workgroups: self.workgroups,
+        }
+    }
+}
+
+/// What the choice of a kernel variant depends on: plain facts about an adapter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Which family of kernels suits the device.
+    pub class: DeviceClass,
+    /// Largest storage binding in bytes.
+    pub max_binding_bytes: u64,
+    /// Largest buffer in bytes.
+    pub max_buffer_bytes: u64,
+    /// Alignment of a binding's offset in bytes.
+    pub offset_alignment: u64,
+}
+
+/// Families of devices that want different kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceClass {
+    /// A CPU that runs shaders (llvmpipe, SwiftShader, WARP): one invocation is a SIMD lane, barriers are dear.
+    Cpu,
+    /// A GPU: tiles in workgroup memory.
+    Gpu,
+}
+
+impl Target {
+    /// The limits every WebGPU adapter has, for the device class; what goldens and `dump` without an adapter use.
+    pub fn baseline(class: DeviceClass) -> Self {
+        Target { class, max_binding_bytes: 128 << 20, max_buffer_bytes: 256 << 20, offset_alignment: 256 }
+    }
+}
+
+include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+/// Workgroups needed for `items` invocations of `kernel`, one item each.
+pub fn workgroups_for(kernel: &Kernel, items: usize) -> u64 {
+    let size: u32 = kernel.workgroup_size.iter().product();
+    (items as u64).div_ceil(u64::from(size))
+}

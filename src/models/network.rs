@@ -1,0 +1,188 @@
+//! The graphs around a model: input kernel in front, loss or probabilities behind, compiled for a device.
+
+use super::{Model, ModelOptions};
+use crate::graph::{Builder, Graph, GraphError, ValueId, ValueKind};
+use crate::kernels::Target;
+use crate::ops::{Augment, ImageInput, Metrics, Softmax, SoftmaxCrossEntropy};
+use crate::passes::{self, AutodiffError, CompileOptions, Compiled, PlanError};
+use crate::shape::{Fact, Layout, Shape};
+use std::sync::Arc;
+
+/// Micro-batches whose metrics the device keeps before the host has to have read them.
+pub const METRICS_RING: usize = 1024;
+
+/// A model could not be turned into something to run.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A layer does not fit its input.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The model cannot be trained.
+    #[error(transparent)]
+    Autodiff(#[from] AutodiffError),
+    /// A tensor does not fit the device, even for a single image.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+/// How stored pictures become the model's input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputOptions {
+    /// Channels, height and width of the stored pictures.
+    pub source: [usize; 3],
+    /// Mean per channel, for pixels in [0, 1].
+    pub mean: Vec<f32>,
+    /// Standard deviation per channel, for pixels in [0, 1].
+    pub std: Vec<f32>,
+    /// Random changes while training.
+    pub augment: Option<Augment>,
+}
+
+impl InputOptions {
+    /// Pictures of the model's own size, unchanged but for the scale to [0, 1].
+    pub fn plain(options: &ModelOptions) -> Self {
+        let [h, w] = options.image_size;
+        InputOptions { source: [options.in_channels, h, w], mean: vec![0.0], std: vec![1.0], augment: None }
+    }
+}
+
+/// What a graph is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Gradients of every parameter, and metrics.
+    Train,
+    /// A row of results per image: loss, rank of the label, prediction.
+    Evaluate,
+    /// Probabilities per image.
+    Infer,
+}
+
+/// A graph and the values the host reads and writes.
+pub struct Network {
+    /// The graph, differentiated where it is for training.
+    pub graph: Graph,
+    /// Stored pictures, the whole batch as bytes.
+    pub pixels: ValueId,
+    /// Class per image of the batch; absent for inference.
+    pub labels: Option<ValueId>,
+    /// Index in the data set per image of the batch.
+    pub ids: ValueId,
+    /// What comes back: the metrics ring, the rows or the probabilities.
+    pub result: ValueId,
+}
+
+/// Builds the graph of `model` for micro-batches of `micro_batch` images out of batches of `batch`.
+pub fn network(
+    model: &Model,
+    options: &ModelOptions,
+    input: &InputOptions,
+    purpose: Purpose,
+    batch: usize,
+    micro_batch: usize,
+) -> Result<Network, BuildError> {
+    let mut builder = Builder::new();
+    let [channels, height, width] = input.source;
+    let pixels = builder.input("pixels", Fact { shape: Shape::nchw(batch, channels, height, width), layout: Layout::Pixels });
+    let ids = builder.input("ids", Fact { shape: Shape(vec![batch]), layout: Layout::Index });
+    let image_input = ImageInput {
+        micro_batch,
+        size: options.image_size,
+        mean: spread(&input.mean),
+        inverse_std: spread(&input.std).map(|s| 1.0 / s),
+        augment: input.augment.filter(|_| purpose == Purpose::Train),
+    };
+    let images = builder.node("input", image_input, &[pixels, ids])?;
+    let dropout = if purpose == Purpose::Train { options.dropout } else { 0.0 };
+    let logits = model.build(&mut builder, images, &ModelOptions { dropout, ..options.clone() })?;
+    if purpose == Purpose::Infer {
+        let result = builder.node("head", Softmax, &[logits])?;
+        builder.graph.set_kind(result, ValueKind::Output);
+        return Ok(Network { graph: builder.graph, pixels, labels: None, ids, result });
+    }
+    let labels = builder.input("labels", Fact { shape: Shape(vec![batch]), layout: Layout::Index });
+    let rows = builder.node("loss", SoftmaxCrossEntropy, &[logits, labels])?;
+    let mut network = Network { graph: builder.graph, pixels, labels: Some(labels), ids, result: rows };
+    if purpose == Purpose::Evaluate {
+        network.graph.set_kind(rows, ValueKind::Output);
+    } else {
+        let metrics = network.graph.add_single("metrics", Arc::new(Metrics { ring: METRICS_RING }), &[rows])?;
+        passes::autodiff(&mut network.graph, rows)?;
+        network.graph.set_kind(metrics, ValueKind::State);
+        network.result = metrics;
+    }
+    Ok(network)
+}
+
+/// A network compiled for a device, with the micro-batch that fits it.
+pub struct CompiledNetwork {
+    /// Graph, plan and schedule.
+    pub compiled: Compiled,
+    /// Values the host reads and writes; its graph is in `compiled`.
+    pub pixels: ValueId,
+    /// As in [`Network`].
+    pub labels: Option<ValueId>,
+    /// As in [`Network`].
+    pub ids: ValueId,
+    /// As in [`Network`].
+    pub result: ValueId,
+    /// Images of one pass over the schedule.
+    pub micro_batch: usize,
+}
+
+/// Compiles `model` for batches of `batch` images: with the fewest equal micro-batches of at most `max_pass` images
+/// whose tensors fit `target`.
+#[allow(clippy::too_many_arguments)]
+pub fn compile(
+    model: &Model,
+    options: &ModelOptions,
+    input: &InputOptions,
+    purpose: Purpose,
+    batch: usize,
+    max_pass: usize,
+    target: &Target,
+    switches: CompileOptions,
+) -> Result<CompiledNetwork, BuildError> {
+    let mut parts = batch.div_ceil(max_pass);
+    loop {
+        let micro_batch = batch.div_ceil(parts);
+        let Network { graph, pixels, labels, ids, result } = network(model, options, input, purpose, batch, micro_batch)?;
+        match passes::compile(graph, target, switches) {
+            Err(PlanError::TooLarge { .. }) if micro_batch > 1 => parts += 1,
+            other => return Ok(CompiledNetwork { compiled: other?, pixels, labels, ids, result, micro_batch }),
+        }
+    }
+}
+
+/// Device memory that a model needs, from the memory plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Training with one state buffer (SGD with momentum): parameters, gradients, momentum, activations, input.
+    pub train_bytes: u64,
+    /// Inference: parameters, activations, input.
+    pub infer_bytes: u64,
+}
+
+/// Memory of `model` at batch `batch`.
+pub fn memory(model: &Model, options: &ModelOptions, batch: usize, target: &Target) -> Result<Memory, BuildError> {
+    let input = InputOptions::plain(options);
+    let switches = CompileOptions::from_env();
+    let train = compile(model, options, &input, Purpose::Train, batch, batch, target, switches)?;
+    let infer = compile(model, options, &input, Purpose::Infer, batch, batch, target, switches)?;
+    let schedule = &train.compiled.schedule;
+    let accumulated = if train.micro_batch < batch { schedule.arena.bytes } else { 0 };
+    Ok(Memory {
+        train_bytes: schedule.bytes() + schedule.arena.bytes + accumulated,
+        infer_bytes: infer.compiled.schedule.bytes(),
+    })
+}
+
+/// The graph, plan and schedule of `model`, for `nin-wgpu dump`.
+pub fn compiled(model: &Model, options: &ModelOptions, batch: usize, target: &Target, train: bool) -> Result<Compiled, BuildError> {
+    let purpose = if train { Purpose::Train } else { Purpose::Infer };
+    Ok(compile(model, options, &InputOptions::plain(options), purpose, batch, batch, target, CompileOptions::from_env())?.compiled)
+}
+
+/// One value per channel from one for all; channels that are not there count as 1.
+fn spread(values: &[f32]) -> [f32; 4] {
+    std::array::from_fn(|c| if values.len() == 1 { values[0] } else { values.get(c).copied().unwrap_or(1.0) })
+}

@@ -1,0 +1,150 @@
+//! Which convolution kernel runs where, and with which constants, workgroups and scratch memory.
+
+use super::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight};
+use crate::graph::{Lowered, Lowering, Operand};
+use crate::kernels::{Conv2dParams, DeviceClass, Dispatch, conv2d_lanes, conv2d_lanes_narrow, conv2d_lanes_scalar, conv2d_reduce, conv2d_tiled, workgroups_for};
+use crate::shape::{Fact, Window, channels_in_memory};
+
+/// Which of the shader files computes a convolution. All have the same entry points and bindings, and results that
+/// differ by rounding only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variant {
+    /// `conv2d_lanes`: CPU devices, channels in memory multiples of 4 on both sides.
+    Lanes,
+    /// `conv2d_lanes_narrow`: CPU devices, 1 to 3 input channels, outputs a multiple of 4: first layers.
+    LanesNarrow,
+    /// `conv2d_lanes_scalar`: CPU devices, any channels.
+    LanesScalar,
+    /// `conv2d_tiled`: GPUs, any channels.
+    Tiled,
+}
+
+/// Results of a workgroup, and how many workgroups fill the device.
+struct Tiling {
+    /// Pixels of a forward or input-gradient tile.
+    pixels: u32,
+    /// Channels of a forward or input-gradient tile; output channels of a weight-gradient tile.
+    channels: u32,
+    /// Rows (ky, kx, c) of a weight-gradient tile.
+    rows: u32,
+    /// Tiles in one workgroup.
+    per_workgroup: u32,
+    /// Workgroups wanted at least, so that no core or compute unit idles.
+    wanted: u32,
+}
+
+/// A split of the weight gradient covers at least this many pixels, so that storing its partial sums stays cheap
+/// beside computing them.
+const MIN_PIXELS_PER_SPLIT: u32 = 64;
+
+impl Variant {
+    /// CPU devices run barriers and workgroup memory badly, so they get the lanes; `vec4` loads need whole quads.
+    fn choose(class: DeviceClass, params: &Conv2dParams) -> Self {
+        match (class, params.in_c % 4 == 0, params.out_c % 4 == 0) {
+            (DeviceClass::Gpu, ..) => Self::Tiled,
+            (DeviceClass::Cpu, true, true) => Self::Lanes,
+            (DeviceClass::Cpu, false, true) => Self::LanesNarrow,
+            (DeviceClass::Cpu, _, false) => Self::LanesScalar,
+        }
+    }
+
+    fn tiling(self) -> Tiling {
+        match self {
+            Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 8, wanted: 32 },
+            Self::LanesScalar => Tiling { pixels: 16, channels: 4, rows: 16, per_workgroup: 8, wanted: 32 },
+            Self::Tiled => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1, wanted: 512 },
+        }
+    }
+
+    /// Workgroups for `pixels` by `channels` results.
+    fn workgroups(self, pixels: u32, channels: u32) -> u64 {
+        let tiling = self.tiling();
+        let tiles = u64::from(pixels.div_ceil(tiling.pixels)) * u64::from(channels.div_ceil(tiling.channels));
+        tiles.div_ceil(tiling.per_workgroup.into())
+    }
+}
+
+/// The constants of a convolution of `x` to `y`.
+fn params(window: &Window, x: &Fact, y: &Fact, relu: bool) -> Conv2dParams {
+    let [n, in_c, in_h, in_w] = x.shape.four();
+    let [_, out_c, out_h, out_w] = y.shape.four();
+    Conv2dParams {
+        batch: n as u32,
+        in_h: in_h as u32,
+        in_w: in_w as u32,
+        in_c: channels_in_memory(in_c) as u32,
+        out_h: out_h as u32,
+        out_w: out_w as u32,
+        out_c: channels_in_memory(out_c) as u32,
+        kernel_h: window.kernel[0] as u32,
+        kernel_w: window.kernel[1] as u32,
+        stride_h: window.stride[0] as u32,
+        stride_w: window.stride[1] as u32,
+        pad_h: window.padding[0] as u32,
+        pad_w: window.padding[1] as u32,
+        relu: relu.into(),
+        splits: 1,
+        pixels_per_split: 0,
+    }
+}
+
+pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
+    let params = params(&op.window, node.inputs[0], node.outputs[0], op.relu);
+    let variant = Variant::choose(node.target.class, &params);
+    let workgroups = variant.workgroups(params.batch * params.out_h * params.out_w, params.out_c);
+    let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
+        Variant::Lanes => conv2d_lanes::forward,
+        Variant::LanesNarrow => conv2d_lanes_narrow::forward,
+        Variant::LanesScalar => conv2d_lanes_scalar::forward,
+        Variant::Tiled => conv2d_tiled::forward,
+    };
+    kernel(params, Operand::Input(0), Operand::Input(1), Operand::Input(2), Operand::Output(0), workgroups).into()
+}
+
+pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> Lowered {
+    let params = params(&op.window, node.outputs[0], node.inputs[0], op.mask);
+    let variant = match Variant::choose(node.target.class, &params) {
+        // Narrow layers come first and rarely need this gradient: it has no kernel of its own.
+        Variant::LanesNarrow => Variant::LanesScalar,
+        other => other,
+    };
+    let workgroups = variant.workgroups(params.batch * params.in_h * params.in_w, params.in_c);
+    let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
+        Variant::Lanes => conv2d_lanes::backward_input,
+        Variant::LanesNarrow | Variant::LanesScalar => conv2d_lanes_scalar::backward_input,
+        Variant::Tiled => conv2d_tiled::backward_input,
+    };
+    // Without a mask the kernel does not read x: dy stands in for it.
+    let x = if op.mask { Operand::Input(2) } else { Operand::Input(0) };
+    kernel(params, x, Operand::Input(1), Operand::Input(0), Operand::Output(0), workgroups).into()
+}
+
+pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) -> Lowered {
+    let mut params = params(&op.window, node.inputs[0], node.inputs[1], false);
+    let variant = Variant::choose(node.target.class, &params);
+    let tiling = variant.tiling();
+    let rows = params.kernel_h * params.kernel_w * params.in_c;
+    let pixels = params.batch * params.out_h * params.out_w;
+    // One more row than the filter has: the bias gradient.
+    let elements = (rows as usize + 1) * params.out_c as usize;
+
+    let tiles = rows.div_ceil(tiling.rows) * params.out_c.div_ceil(tiling.channels);
+    let wanted = (tiling.wanted * tiling.per_workgroup).div_ceil(tiles);
+    let possible = pixels.div_ceil(MIN_PIXELS_PER_SPLIT);
+    let by_memory = (node.target.max_binding_bytes / (elements as u64 * 4)).clamp(1, 1 << 16) as u32;
+    params.pixels_per_split = pixels.div_ceil(wanted.min(possible).min(by_memory).max(1)).max(1);
+    params.splits = pixels.div_ceil(params.pixels_per_split).max(1);
+
+    let workgroups = (u64::from(tiles) * u64::from(params.splits)).div_ceil(tiling.per_workgroup.into());
+    let kernel: fn(_, _, _, _, _) -> Dispatch<Operand> = match variant {
+        Variant::Lanes => conv2d_lanes::backward_weight,
+        Variant::LanesNarrow => conv2d_lanes_narrow::backward_weight,
+        Variant::LanesScalar => conv2d_lanes_scalar::backward_weight,
+        Variant::Tiled => conv2d_tiled::backward_weight,
+    };
+    let partials = Operand::Scratch(0);
+    let accumulate = kernel(params, Operand::Input(0), Operand::Input(1), partials, workgroups);
+    let groups = workgroups_for(&conv2d_reduce::REDUCE_PARTIALS, elements);
+    let reduce = conv2d_reduce::reduce_partials(params, Operand::Output(0), Operand::Output(1), partials, groups);
+    Lowered { dispatches: vec![accumulate, reduce], scratch: vec![elements as u64 * u64::from(params.splits) * 4] }
+}

@@ -1,0 +1,186 @@
+//! Max pooling.
+
+use super::pool::{covered, expect, masked, pool_params, pooled, shapes};
+use super::{random_integers, random_reals};
+use crate::graph::{Case, Gradient, GraphError, Lowered, Lowering, Op, Operand, Tolerance, ValueId};
+use crate::kernels::{Step, max_pool2d, workgroups_for};
+use crate::shape::{Fact, Shape, ShapeError, Window, channels_in_memory};
+use crate::tensor::Tensor;
+use std::sync::Arc;
+
+/// `y` = largest pixel of each window; padding is never the largest, and of equal pixels the first in scan order wins.
+///
+/// Outputs: `y`, and for the gradient the winner's offset `ky · kernel width + kx` within its window, as
+/// `[N, H, W, channels in memory]`. Without a reader the offsets are not written.
+#[derive(Clone, Debug)]
+pub struct MaxPool2d {
+    /// Kernel, stride and padding.
+    pub window: Window,
+}
+
+/// `dx` = sum of `dy` over the windows that the pixel won. Inputs: dy, winners and, if `masked`, a last one: `dx` is 0
+/// where that is not positive.
+#[derive(Clone, Debug)]
+pub struct MaxPool2dBackward {
+    /// Kernel, stride and padding of the pool.
+    pub window: Window,
+    /// The pool's input.
+    pub input: Fact,
+    /// There is a mask.
+    pub masked: bool,
+}
+
+fn winner_fact(output: &Fact) -> Fact {
+    let [n, c, h, w] = output.shape.four();
+    Fact::index(&[n, h, w, channels_in_memory(c)])
+}
+
+impl Op for MaxPool2d {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn attributes(&self) -> String {
+        self.window.to_string()
+    }
+
+    fn outputs(&self, inputs: &[&Fact]) -> Result<Vec<Fact>, ShapeError> {
+        let y = pooled(&self.window, inputs[0])?;
+        let winner = winner_fact(&y);
+        Ok(vec![y, winner])
+    }
+
+    fn backward(&self, gradient: &mut Gradient<'_>) -> Result<Vec<Option<ValueId>>, GraphError> {
+        let Some(dy) = gradient.output_gradients[0] else { return Ok(vec![None]) };
+        let backward = MaxPool2dBackward { window: self.window, input: gradient.input_fact(0).clone(), masked: false };
+        let winner = gradient.outputs[1];
+        Ok(vec![Some(gradient.node(backward, &[dy, winner])?)])
+    }
+
+    fn lower(&self, node: &Lowering<'_>) -> Lowered {
+        let words = node.outputs[0].words();
+        let params = pool_params!(max_pool2d, &self.window, node.inputs[0], node.outputs[0], words);
+        let (x, y, winner) = (Operand::Input(0), Operand::Output(0), Operand::Output(1));
+        if node.is_read[1] {
+            max_pool2d::forward(params, x, y, winner, workgroups_for(&max_pool2d::FORWARD, words)).into()
+        } else {
+            max_pool2d::forward_no_indices(params, x, y, workgroups_for(&max_pool2d::FORWARD_NO_INDICES, words)).into()
+        }
+    }
+
+    fn reference(&self, inputs: &[Tensor], _step: &Step) -> Vec<Tensor> {
+        let x = &inputs[0];
+        let [images, channels, in_h, in_w] = x.shape.four();
+        let [out_h, out_w] = self.window.output([in_h, in_w]).unwrap_or_default();
+        let in_memory = channels_in_memory(channels);
+        let mut y = Tensor::zeros(&Shape::nchw(images, channels, out_h, out_w));
+        let mut winner = Tensor::zeros(&Shape(vec![images, out_h, out_w, in_memory]));
+        for n in 0..images {
+            for oy in 0..out_h {
+                for ox in 0..out_w {
+                    for c in 0..in_memory {
+                        let mut best: Option<(f64, usize)> = None;
+                        for row in covered(&self.window, 0, oy, in_h) {
+                            for column in covered(&self.window, 1, ox, in_w) {
+                                // Padding lanes hold zeros.
+                                let value = if c < channels { x.data[x.at([n, c, row, column])] } else { 0.0 };
+                                if best.is_none_or(|(largest, _)| value > largest) {
+                                    let ky = row + self.window.padding[0] - oy * self.window.stride[0];
+                                    let kx = column + self.window.padding[1] - ox * self.window.stride[1];
+                                    best = Some((value, ky * self.window.kernel[1] + kx));
+                                }
+                            }
+                        }
+                        let (value, offset) = best.unwrap_or_default();
+                        let at = winner.at([n, oy, ox, c]);
+                        winner.data[at] = offset as f64;
+                        if c < channels {
+                            let at = y.at([n, c, oy, ox]);
+                            y.data[at] = value;
+                        }
+                    }
+                }
+            }
+        }
+        vec![y, winner]
+    }
+}
+
+impl Op for MaxPool2dBackward {
+    fn name(&self) -> &'static str {
+        "max_pool2d_backward"
+    }
+
+    fn attributes(&self) -> String {
+        format!("{}{}", self.window, if self.masked { " masked" } else { "" })
+    }
+
+    fn outputs(&self, inputs: &[&Fact]) -> Result<Vec<Fact>, ShapeError> {
+        let y = pooled(&self.window, &self.input)?;
+        expect(&y, inputs[0])?;
+        expect(&winner_fact(&y), inputs[1])?;
+        Ok(vec![self.input.clone()])
+    }
+
+    fn lower(&self, node: &Lowering<'_>) -> Lowered {
+        let words = node.outputs[0].words();
+        let params = pool_params!(max_pool2d, &self.window, node.outputs[0], node.inputs[0], words);
+        let (dy, winner, dx) = (Operand::Input(0), Operand::Input(1), Operand::Output(0));
+        if self.masked {
+            let workgroups = workgroups_for(&max_pool2d::BACKWARD_MASKED, words);
+            max_pool2d::backward_masked(params, Operand::Input(2), dy, winner, dx, workgroups).into()
+        } else {
+            max_pool2d::backward(params, dy, winner, dx, workgroups_for(&max_pool2d::BACKWARD, words)).into()
+        }
+    }
+
+    fn reference(&self, inputs: &[Tensor], _step: &Step) -> Vec<Tensor> {
+        let (dy, winner) = (&inputs[0], &inputs[1]);
+        let [images, channels, out_h, out_w] = dy.shape.four();
+        let mut dx = Tensor::zeros(&self.input.shape);
+        for n in 0..images {
+            for c in 0..channels {
+                for oy in 0..out_h {
+                    for ox in 0..out_w {
+                        let offset = winner.data[winner.at([n, oy, ox, c])] as usize;
+                        let row = oy * self.window.stride[0] + offset / self.window.kernel[1] - self.window.padding[0];
+                        let column = ox * self.window.stride[1] + offset % self.window.kernel[1] - self.window.padding[1];
+                        let at = dx.at([n, c, row, column]);
+                        dx.data[at] += dy.data[dy.at([n, c, oy, ox])];
+                    }
+                }
+            }
+        }
+        vec![masked(dx, inputs.get(2))]
+    }
+
+    fn with_mask(&self) -> Option<Arc<dyn Op>> {
+        (!self.masked).then(|| Arc::new(MaxPool2dBackward { masked: true, ..self.clone() }) as Arc<dyn Op>)
+    }
+}
+
+pub(super) fn cases(quick: bool) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (window, [n, c, h, w]) in shapes() {
+        let x = Fact::activation(n, c, h, w);
+        let pool = MaxPool2d { window };
+        // Below zero, so that padding would win if it took part; with many ties.
+        let values: Vec<f32> = random_integers(&x.shape, 1, 3).into_iter().map(|v| v - 5.0).collect();
+        let outputs = pool.reference(&[Tensor::from_f32(&x.shape, &values)], &Step::default());
+        let dy = Fact { shape: outputs[0].shape.clone(), ..x.clone() };
+        let winner = (winner_fact(&dy), outputs[1].data.iter().map(|offset| f32::from_bits(*offset as u32)).collect());
+        let mut add = |direction: &str, op: Arc<dyn Op>, inputs: Vec<(Fact, Vec<f32>)>| {
+            let tolerance = vec![Tolerance::Exact; if direction == "forward" { 2 } else { 1 }];
+            cases.push(Case { name: format!("{direction} {window}, {}", x.shape), op, inputs, step: Step::default(), tolerance });
+        };
+        let gradient = (dy.clone(), random_integers(&dy.shape, 2, 50));
+        let backward = |masked| Arc::new(MaxPool2dBackward { window, input: x.clone(), masked });
+        add("forward", Arc::new(pool), vec![(x.clone(), values)]);
+        add("backward", backward(false), vec![gradient.clone(), winner.clone()]);
+        add("masked backward", backward(true), vec![gradient, winner, (x.clone(), random_reals(&x.shape, 3))]);
+    }
+    if quick {
+        cases.truncate(6);
+    }
+    cases
+}

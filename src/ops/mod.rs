@@ -1,0 +1,89 @@
+//! The layers: one file each, with shape rule, gradient rule, lowering to kernels, f64 reference and test cases.
+//!
+//! Adding a layer: its shader in `shaders/`, its file here, and one line in [`REGISTRY`]. Parity with the reference,
+//! finite-difference gradients, translation to every backend and the self-check follow from the registry.
+
+mod add;
+mod avg_pool2d;
+pub mod conv2d;
+mod cross_entropy;
+mod dropout;
+mod global_avg_pool;
+mod image_input;
+mod layers;
+mod max_pool2d;
+mod metrics;
+mod optimizer;
+mod pool;
+mod relu;
+mod softmax;
+
+pub use add::Add;
+pub use avg_pool2d::{AvgPool2d, AvgPool2dBackward};
+pub use conv2d::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight};
+pub use cross_entropy::{CrossEntropyBackward, SoftmaxCrossEntropy};
+pub use dropout::Dropout;
+pub use global_avg_pool::{GlobalAvgPool, GlobalAvgPoolBackward};
+pub use image_input::{Augment, ImageInput};
+pub use max_pool2d::{MaxPool2d, MaxPool2dBackward};
+pub use metrics::Metrics;
+pub use optimizer::{Optimizer, accumulate, start_sum};
+pub use relu::{Relu, ReluBackward};
+pub use softmax::Softmax;
+
+use crate::graph::Case;
+use crate::rng::{Stream, purpose};
+use crate::shape::{Fact, Layout, Shape, ShapeError};
+
+/// An entry of the registry.
+pub struct Layer {
+    /// Name as in [`crate::graph::Op::name`].
+    pub name: &'static str,
+    /// Test cases; with `quick` only a few, for the self-check's short form.
+    pub cases: fn(quick: bool) -> Vec<Case>,
+}
+
+/// Every layer there is.
+pub static REGISTRY: &[Layer] = &[
+    Layer { name: "add", cases: add::cases },
+    Layer { name: "conv2d", cases: conv2d::cases },
+    Layer { name: "relu", cases: relu::cases },
+    Layer { name: "max_pool2d", cases: max_pool2d::cases },
+    Layer { name: "avg_pool2d", cases: avg_pool2d::cases },
+    Layer { name: "global_avg_pool", cases: global_avg_pool::cases },
+    Layer { name: "dropout", cases: dropout::cases },
+    Layer { name: "image_input", cases: image_input::cases },
+    Layer { name: "softmax", cases: softmax::cases },
+    Layer { name: "cross_entropy", cases: cross_entropy::cases },
+    Layer { name: "metrics", cases: metrics::cases },
+];
+
+/// Fails unless all inputs have one shape and layout.
+fn same_facts(inputs: &[&Fact]) -> Result<(), ShapeError> {
+    for other in &inputs[1..] {
+        if *other != inputs[0] {
+            return Err(ShapeError::Mismatch { expected: inputs[0].shape.to_string(), got: other.shape.to_string() });
+        }
+    }
+    Ok(())
+}
+
+/// Images and classes of logits `[N, C, 1, 1]`.
+fn logits_dims(logits: &Fact) -> Result<[usize; 2], ShapeError> {
+    match logits.shape.four() {
+        [images, classes, 1, 1] if logits.layout == Layout::Activation && classes > 0 => Ok([images, classes]),
+        _ => Err(ShapeError::Mismatch { expected: "logits of one pixel".into(), got: logits.shape.to_string() }),
+    }
+}
+
+/// Test data: reals in [-1, 1), different for every `seed`.
+fn random_reals(shape: &Shape, seed: u32) -> Vec<f32> {
+    let mut rng = Stream::new(u64::from(seed), 0, 0, purpose::SYNTHETIC);
+    (0..shape.elements()).map(|_| rng.uniform() * 2.0 - 1.0).collect()
+}
+
+/// Test data: whole numbers in [-radius, radius], so that sums are exact in any order.
+fn random_integers(shape: &Shape, seed: u32, radius: u32) -> Vec<f32> {
+    let mut rng = Stream::new(u64::from(seed), 1, 0, purpose::SYNTHETIC);
+    (0..shape.elements()).map(|_| rng.below(2 * radius + 1) as f32 - radius as f32).collect()
+}

@@ -1,0 +1,375 @@
+//! What a run needs to go on exactly where it was: `state/`.
+//!
+//! `step-N.safetensors` holds parameters and optimizer state, `manifest.json` everything else and
+//! the tensors' SHA-256. The manifest is written last and replaced as a whole, and the tensors it
+//! names are removed only after the next manifest is in place. So whatever moment the machine
+//! stops at, one manifest with its tensors is there.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::digest::{HashingWriter, file_sha256, hex};
+use super::error::RunError;
+use crate::weights::{self, Encoder, NamedTensor, PARTIAL, label, one_line, replace_file};
+
+const MANIFEST: &str = "manifest.json";
+/// Raised when the meaning of a field changes.
+const FORMAT: u32 = 1;
+/// Far above what a manifest needs.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
+/// A run at one moment, between two updates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// Updates done since the start.
+    pub step: u64,
+    /// Epochs that are complete, their test included.
+    pub epoch: u64,
+    /// Updates done in the epoch that is not complete.
+    pub step_in_epoch: u64,
+    /// The network's parameters.
+    pub parameters: Vec<NamedTensor>,
+    /// Per kind of optimizer state (`momentum`, ...) its tensors. A kind's name has no `/`.
+    pub optimizer: Vec<(String, Vec<NamedTensor>)>,
+    /// Best test accuracy so far, that of `best.safetensors`.
+    pub best_accuracy: Option<f64>,
+    /// Sums that the next lines of the metrics are made of.
+    pub sums: RunningSums,
+    /// Key of all randomness.
+    pub seed: u64,
+    /// [`super::config::TrainConfig::hash`].
+    pub config_hash: String,
+    /// Hash of the training data, whatever the reader defines.
+    pub data_fingerprint: String,
+}
+
+/// What was added up since the last epoch and since the last step line.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RunningSums {
+    /// Losses of the epoch's images so far.
+    pub epoch_loss: f64,
+    /// How many of them were recognised.
+    pub epoch_correct: u64,
+    /// How many they are.
+    pub epoch_images: u64,
+    /// Seconds spent on the epoch so far.
+    pub epoch_seconds: f64,
+    /// Losses of the updates since the last step line.
+    pub line_loss: f64,
+    /// How many updates these are.
+    pub line_steps: u64,
+}
+
+impl Checkpoint {
+    /// Writes the checkpoint to the folder `state`, which is made where it is absent. After an
+    /// error the earlier checkpoint is still the valid one.
+    pub fn save(&self, state: &Path) -> Result<(), RunError> {
+        fs::create_dir_all(state).map_err(RunError::io(state, "make the folder"))?;
+        let file = self.tensors_name(state);
+        let path = state.join(&file);
+
+        let encoder = Encoder::new(&label(&path), self.named_tensors(), None)?;
+        let mut written = None;
+        replace_file(&path, |writer| {
+            let mut writer = HashingWriter::new(writer);
+            encoder.write_to(&mut writer)?;
+            written = Some(writer.finish());
+            Ok(())
+        })
+        .map_err(RunError::io(&path, "write the checkpoint"))?;
+        let (sha256, bytes) = written.unwrap_or_default();
+
+        let sealed = Sealed::new(self.manifest(Tensors {
+            file: file.clone(),
+            bytes,
+            sha256,
+        }));
+        let path = state.join(MANIFEST);
+        sealed
+            .and_then(|sealed| {
+                let text = serde_json::to_string_pretty(&sealed)? + "\n";
+                replace_file(&path, |writer| writer.write_all(text.as_bytes()))
+            })
+            .map_err(RunError::io(&path, "write the checkpoint"))?;
+        remove_others(state, &file);
+        Ok(())
+    }
+
+    /// Reads the checkpoint in the folder `state`, whole or not at all.
+    pub fn load(state: &Path) -> Result<Self, RunError> {
+        let manifest = Sealed::read(state)?;
+        let path = state.join(&manifest.tensors.file);
+        let damaged = |reason: String| RunError::Damaged {
+            path: label(&path),
+            reason,
+        };
+        let bytes = match fs::metadata(&path) {
+            Ok(info) => info.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(damaged("the file is missing".into()));
+            }
+            Err(error) => return Err(RunError::io(&path, "read the checkpoint")(error)),
+        };
+        if bytes != manifest.tensors.bytes {
+            let expected = manifest.tensors.bytes;
+            return Err(damaged(format!(
+                "it has {bytes} bytes instead of {expected}"
+            )));
+        }
+        let sha256 = file_sha256(&path).map_err(RunError::io(&path, "read the checkpoint"))?;
+        if sha256 != manifest.tensors.sha256 {
+            return Err(damaged("its SHA-256 is not the manifest's".into()));
+        }
+        let file = weights::load(&path)?;
+        let (parameters, optimizer) = sort_tensors(file.tensors).map_err(damaged)?;
+        Ok(manifest.checkpoint(parameters, optimizer))
+    }
+
+    /// Refuses to go on with another configuration or other data than the run began with. `state`
+    /// is the folder that the checkpoint was read from.
+    pub fn require_same_run(
+        &self,
+        state: &Path,
+        config_hash: &str,
+        data_fingerprint: &str,
+    ) -> Result<(), RunError> {
+        let different = |what| {
+            Err(RunError::Different {
+                path: label(state),
+                what,
+            })
+        };
+        if self.config_hash != config_hash {
+            return different("configuration (model, optimizer, schedule, batch or seed)");
+        }
+        if self.data_fingerprint != data_fingerprint {
+            return different("data set");
+        }
+        Ok(())
+    }
+
+    /// `step-N.safetensors`, or a second name where the manifest in place uses the first.
+    fn tensors_name(&self, state: &Path) -> String {
+        let name = format!("step-{}.safetensors", self.step);
+        match Sealed::read(state) {
+            Ok(manifest) if manifest.tensors.file == name => {
+                format!("step-{}b.safetensors", self.step)
+            }
+            _ => name,
+        }
+    }
+
+    fn named_tensors(&self) -> impl Iterator<Item = (String, &NamedTensor)> {
+        let parameters = self.parameters.iter();
+        let parameters = parameters.map(|tensor| (format!("parameter/{}", tensor.name), tensor));
+        let optimizer = self.optimizer.iter().flat_map(|(kind, tensors)| {
+            let tensors = tensors.iter();
+            tensors.map(move |tensor| (format!("optimizer/{kind}/{}", tensor.name), tensor))
+        });
+        parameters.chain(optimizer)
+    }
+
+    fn manifest(&self, tensors: Tensors) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            step: self.step,
+            epoch: self.epoch,
+            step_in_epoch: self.step_in_epoch,
+            best_accuracy: self.best_accuracy.map(Exact),
+            epoch_loss: Exact(self.sums.epoch_loss),
+            epoch_correct: self.sums.epoch_correct,
+            epoch_images: self.sums.epoch_images,
+            epoch_seconds: Exact(self.sums.epoch_seconds),
+            line_loss: Exact(self.sums.line_loss),
+            line_steps: self.sums.line_steps,
+            seed: self.seed,
+            config_hash: self.config_hash.clone(),
+            data_fingerprint: self.data_fingerprint.clone(),
+            tensors,
+        }
+    }
+}
+
+type Groups = (Vec<NamedTensor>, Vec<(String, Vec<NamedTensor>)>);
+
+/// Undoes `named_tensors`: the file keeps the order of the tensors, and so of the kinds.
+fn sort_tensors(tensors: Vec<NamedTensor>) -> Result<Groups, String> {
+    let mut parameters = Vec::new();
+    let mut optimizer: Vec<(String, Vec<NamedTensor>)> = Vec::new();
+    for mut tensor in tensors {
+        let full = std::mem::take(&mut tensor.name);
+        if let Some(name) = full.strip_prefix("parameter/") {
+            tensor.name = name.to_string();
+            parameters.push(tensor);
+            continue;
+        }
+        let Some((kind, name)) = full
+            .strip_prefix("optimizer/")
+            .and_then(|rest| rest.split_once('/'))
+        else {
+            return Err(format!("unknown tensor '{}'", one_line(&full, 80)));
+        };
+        tensor.name = name.to_string();
+        match optimizer.last_mut() {
+            Some((last, tensors)) if last == kind => tensors.push(tensor),
+            _ => optimizer.push((kind.to_string(), vec![tensor])),
+        }
+    }
+    Ok((parameters, optimizer))
+}
+
+/// Removes what earlier checkpoints and killed processes left. Failing to is no reason to stop:
+/// the next checkpoint tries again.
+fn remove_others(state: &Path, keep: &str) {
+    let Ok(entries) = fs::read_dir(state) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let ours = name.starts_with("step-") && name.ends_with(".safetensors") && name != keep;
+        let partial = name.starts_with(".step-") && name.ends_with(PARTIAL);
+        if ours || partial {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A checkpoint without its tensors.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: u32,
+    step: u64,
+    epoch: u64,
+    step_in_epoch: u64,
+    best_accuracy: Option<Exact>,
+    epoch_loss: Exact,
+    epoch_correct: u64,
+    epoch_images: u64,
+    epoch_seconds: Exact,
+    line_loss: Exact,
+    line_steps: u64,
+    seed: u64,
+    config_hash: String,
+    data_fingerprint: String,
+    tensors: Tensors,
+}
+
+/// The file with the tensors, and how to know that it is whole.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tensors {
+    /// Its name in the same folder.
+    file: String,
+    bytes: u64,
+    sha256: String,
+}
+
+impl Manifest {
+    fn checkpoint(
+        self,
+        parameters: Vec<NamedTensor>,
+        optimizer: Vec<(String, Vec<NamedTensor>)>,
+    ) -> Checkpoint {
+        Checkpoint {
+            step: self.step,
+            epoch: self.epoch,
+            step_in_epoch: self.step_in_epoch,
+            parameters,
+            optimizer,
+            best_accuracy: self.best_accuracy.map(|exact| exact.0),
+            sums: RunningSums {
+                epoch_loss: self.epoch_loss.0,
+                epoch_correct: self.epoch_correct,
+                epoch_images: self.epoch_images,
+                epoch_seconds: self.epoch_seconds.0,
+                line_loss: self.line_loss.0,
+                line_steps: self.line_steps,
+            },
+            seed: self.seed,
+            config_hash: self.config_hash,
+            data_fingerprint: self.data_fingerprint,
+        }
+    }
+
+    /// SHA-256 over the compact JSON, so over every value and no layout.
+    fn sha256(&self) -> io::Result<String> {
+        Ok(hex(&Sha256::digest(serde_json::to_vec(self)?)))
+    }
+}
+
+/// `manifest.json`: the manifest with a hash over itself, as a flipped digit is valid JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    manifest: Manifest,
+    sha256: String,
+}
+
+impl Sealed {
+    fn new(manifest: Manifest) -> io::Result<Self> {
+        let sha256 = manifest.sha256()?;
+        Ok(Self { manifest, sha256 })
+    }
+
+    fn read(state: &Path) -> Result<Manifest, RunError> {
+        let path = state.join(MANIFEST);
+        let damaged = |reason: &str| RunError::Damaged {
+            path: label(&path),
+            reason: one_line(reason, 200),
+        };
+        let file = match fs::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(RunError::NoCheckpoint { path: label(state) });
+            }
+            Err(error) => return Err(RunError::io(&path, "read the checkpoint")(error)),
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_MANIFEST_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(RunError::io(&path, "read the checkpoint"))?;
+        let sealed: Self =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(&error.to_string()))?;
+        let manifest = sealed.manifest;
+        if manifest.sha256().ok() != Some(sealed.sha256) {
+            return Err(damaged("its SHA-256 does not fit its content"));
+        }
+        if manifest.format != FORMAT {
+            return Err(damaged("it is of another version of this program"));
+        }
+        let name = &manifest.tensors.file;
+        if !name.starts_with("step-") || name.contains(['/', '\\']) {
+            return Err(damaged("it names a file outside its folder"));
+        }
+        Ok(manifest)
+    }
+}
+
+/// A float that comes back bit for bit: as the shortest decimal text that Rust reads to the same
+/// value, where JSON parsers may be off by one in the last place.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+struct Exact(f64);
+
+impl From<Exact> for String {
+    fn from(Exact(value): Exact) -> Self {
+        format!("{value:?}")
+    }
+}
+
+impl TryFrom<String> for Exact {
+    type Error = std::num::ParseFloatError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

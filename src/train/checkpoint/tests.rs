@@ -1,0 +1,222 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::weights::ErrorKind;
+
+fn tensor(name: &str, start: f32) -> NamedTensor {
+    NamedTensor {
+        name: name.into(),
+        shape: vec![2, 3],
+        data: (0..6).map(|i| start + i as f32 * 0.1).collect(),
+    }
+}
+
+fn example(step: u64) -> Checkpoint {
+    let start = step as f32;
+    Checkpoint {
+        step,
+        epoch: 2,
+        step_in_epoch: 7,
+        parameters: vec![tensor("0.0.weight", start), tensor("0.0.bias", -start)],
+        optimizer: vec![
+            (
+                "first".into(),
+                vec![tensor("0.0.weight", 0.5), tensor("0.0.bias", 0.25)],
+            ),
+            ("second".into(), vec![tensor("0.0.weight", 1e-30)]),
+        ],
+        best_accuracy: Some(0.1 + 0.2),
+        sums: RunningSums {
+            epoch_loss: 0.1 + 0.7,
+            epoch_correct: 99,
+            epoch_images: 448,
+            epoch_seconds: 1.0 / 3.0,
+            line_loss: 5e-324,
+            line_steps: 3,
+        },
+        seed: u64::MAX,
+        config_hash: "c0ffee".into(),
+        data_fingerprint: "da7a".into(),
+    }
+}
+
+/// Names and contents of the files in a folder.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            (name, fs::read(entry.path()).unwrap())
+        })
+        .collect()
+}
+
+fn put(folder: &Path, files: &BTreeMap<String, Vec<u8>>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    for (name, bytes) in files {
+        fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+#[test]
+fn what_is_saved_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    example(40).save(&state).unwrap();
+    assert_eq!(Checkpoint::load(&state).unwrap(), example(40));
+
+    let mut bare = example(41);
+    bare.optimizer.clear();
+    bare.best_accuracy = None;
+    bare.save(&state).unwrap();
+    assert_eq!(Checkpoint::load(&state).unwrap(), bare);
+    let names: Vec<String> = files(&state).into_keys().collect();
+    assert_eq!(names, ["manifest.json", "step-41.safetensors"]);
+}
+
+#[test]
+fn the_same_checkpoint_has_the_same_bytes() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    example(3).save(a.path()).unwrap();
+    example(3).save(b.path()).unwrap();
+    assert_eq!(files(a.path()), files(b.path()));
+}
+
+#[test]
+fn leftovers_of_a_killed_process_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [
+        ".step-1.safetensors.partial",
+        "step-1.safetensors",
+        "kept.txt",
+    ] {
+        fs::write(folder.path().join(name), "x").unwrap();
+    }
+    example(2).save(folder.path()).unwrap();
+    let names: Vec<String> = files(folder.path()).into_keys().collect();
+    assert_eq!(names, ["kept.txt", "manifest.json", "step-2.safetensors"]);
+}
+
+/// Every state of the folder that stopping between two of the operations of `save` can leave.
+#[test]
+fn stopping_at_any_moment_leaves_a_whole_checkpoint() {
+    // The next checkpoint is of a later step, or of the same step with other content.
+    let mut same_step = example(10);
+    same_step.parameters[0].data[0] = 77.0;
+    for next in [example(20), same_step] {
+        let folder = tempfile::tempdir().unwrap();
+        example(10).save(folder.path()).unwrap();
+        let before = files(folder.path());
+        next.save(folder.path()).unwrap();
+        let after = files(folder.path());
+        let (name, tensors) = after
+            .iter()
+            .find(|(name, _)| name.starts_with("step-"))
+            .unwrap();
+        assert!(!before.contains_key(name));
+
+        // Half a temporary file, then the tensors in place, then half a manifest: still the old.
+        let mut moment = before.clone();
+        moment.insert(
+            format!(".{name}.partial"),
+            tensors[..tensors.len() / 2].to_vec(),
+        );
+        put(folder.path(), &moment);
+        assert_eq!(Checkpoint::load(folder.path()).unwrap(), example(10));
+        moment.insert(name.clone(), tensors.clone());
+        put(folder.path(), &moment);
+        assert_eq!(Checkpoint::load(folder.path()).unwrap(), example(10));
+        moment.insert(
+            ".manifest.json.partial".into(),
+            after["manifest.json"][..50].to_vec(),
+        );
+        put(folder.path(), &moment);
+        assert_eq!(Checkpoint::load(folder.path()).unwrap(), example(10));
+        // The manifest in place, the old tensors not removed yet: the new.
+        moment.insert("manifest.json".into(), after["manifest.json"].clone());
+        put(folder.path(), &moment);
+        assert_eq!(Checkpoint::load(folder.path()).unwrap(), next);
+        // The next save cleans up.
+        example(30).save(folder.path()).unwrap();
+        assert_eq!(Checkpoint::load(folder.path()).unwrap(), example(30));
+        assert!(
+            files(folder.path())
+                .keys()
+                .all(|name| !name.starts_with(".step"))
+        );
+    }
+}
+
+/// Truncations and flipped bits of either file: a clear refusal, or the checkpoint whole.
+#[test]
+fn damage_is_refused_or_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    example(10).save(folder.path()).unwrap();
+    for (name, whole) in files(folder.path()) {
+        let path = folder.path().join(&name);
+        let mut variants: Vec<Vec<u8>> = (0..whole.len())
+            .step_by(3)
+            .map(|length| whole[..length].to_vec())
+            .collect();
+        for byte in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[byte] ^= 1 << (byte % 8);
+            variants.push(flipped);
+        }
+        for bytes in variants {
+            fs::write(&path, &bytes).unwrap();
+            match Checkpoint::load(folder.path()) {
+                Ok(checkpoint) => assert_eq!(checkpoint, example(10)),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::BadData, "{error}");
+                    let message = error.to_string();
+                    assert!(
+                        message.contains(&name) && !message.contains('\n'),
+                        "{message}"
+                    );
+                }
+            }
+        }
+        fs::remove_file(&path).unwrap();
+        let error = Checkpoint::load(folder.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadData, "{error}");
+        fs::write(&path, &whole).unwrap();
+    }
+    assert_eq!(Checkpoint::load(folder.path()).unwrap(), example(10));
+}
+
+#[test]
+fn diverged_weights_never_replace_a_good_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    example(10).save(folder.path()).unwrap();
+    let mut diverged = example(20);
+    diverged.optimizer[1].1[0].data[4] = f32::NAN;
+    let error = diverged.save(folder.path()).unwrap_err();
+    let words = "'optimizer/second/0.0.weight' cannot be saved: it holds NaN at element 4";
+    assert!(error.to_string().contains(words), "{error}");
+    assert_eq!(Checkpoint::load(folder.path()).unwrap(), example(10));
+}
+
+#[test]
+fn another_run_is_refused() {
+    let checkpoint = example(1);
+    let state = Path::new("run/state");
+    checkpoint
+        .require_same_run(state, "c0ffee", "da7a")
+        .unwrap();
+    let error = checkpoint
+        .require_same_run(state, "tea", "da7a")
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("another configuration"),
+        "{error}"
+    );
+    let error = checkpoint
+        .require_same_run(state, "c0ffee", "other")
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadData);
+    assert!(error.to_string().contains("another data set"), "{error}");
+}

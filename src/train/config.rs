@@ -1,0 +1,466 @@
+//! The resolved configuration of a training run: what `config.toml` holds.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::digest::hex;
+use crate::weights::{ErrorKind, MAX_CHANNELS, MAX_SIDE};
+
+/// Declares an enum whose values have one name in flags, files and messages.
+macro_rules! named_choice {
+    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $value:ident = $text:literal,)+ }) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$inner])* #[serde(rename = $text)] $value,)+
+        }
+
+        impl $name {
+            /// Every value, in the order of the help text.
+            pub const ALL: &[Self] = &[$(Self::$value),+];
+
+            /// The name in flags and files.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$value => $text,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                let found = Self::ALL.iter().find(|value| value.name() == text);
+                found.copied().ok_or_else(|| format!("must be one of: {}", [$($text),+].join(", ")))
+            }
+        }
+    };
+}
+
+named_choice! {
+    /// The rule that turns gradients into updates.
+    Optimizer {
+        /// Stochastic gradient descent with momentum, as `torch.optim.SGD`.
+        Sgd = "sgd",
+        /// As `torch.optim.Adam` with its default betas (0.9, 0.999) and epsilon 1e-8.
+        Adam = "adam",
+    }
+}
+
+named_choice! {
+    /// How the learning rate moves over the run; formulas in [`super::schedule`].
+    Schedule {
+        /// Stays at `lr`.
+        Constant = "constant",
+        /// Is multiplied by `step_gamma` every `step_epochs` epochs.
+        Step = "step",
+        /// Falls from `lr` to 0 along half a cosine.
+        Cosine = "cosine",
+    }
+}
+
+named_choice! {
+    /// What the weights start from; biases are drawn as PyTorch's `Conv2d` does.
+    Init {
+        /// Uniform Xavier (Glorot), as d2l uses it.
+        Xavier = "xavier",
+        /// Normal Kaiming (He) for ReLU, by fan-in.
+        Kaiming = "kaiming",
+        /// Normal with standard deviation 0.05, biases zero, as the Caffe NiN.
+        Normal = "normal",
+    }
+}
+
+named_choice! {
+    /// The number format of activations and matrix products.
+    Precision {
+        /// 32-bit floats throughout.
+        F32 = "f32",
+        /// 16-bit operands where the adapter has them, 32-bit sums and weights.
+        Mixed = "mixed",
+    }
+}
+
+/// Random changes to training pictures, drawn anew for each picture and epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Augment {
+    /// Mirror left and right with probability one half.
+    pub flip: bool,
+    /// Move by up to this many pixels in each direction; what enters is black.
+    pub shift: u32,
+}
+
+impl Augment {
+    /// Pictures as they are.
+    pub const NONE: Self = Self {
+        flip: false,
+        shift: 0,
+    };
+}
+
+/// Everything that determines a training run, apart from the device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Name of the model: one of [`super::defaults::MODELS`].
+    pub model: String,
+    /// Number of classes, and so of logits.
+    pub classes: usize,
+    /// Channels of the network's input: 1 grey, 3 RGB.
+    pub in_channels: usize,
+    /// Height and width of the network's input in pixels.
+    pub image_size: usize,
+    /// The data set: a name such as `fashion-mnist`, or a folder.
+    pub data: String,
+    /// Where named data sets are looked for first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// Weights to start from instead of random ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_weights: Option<PathBuf>,
+    /// Passes over the training images.
+    pub epochs: u32,
+    /// Images in a batch.
+    pub batch_size: usize,
+    /// Batches whose gradients make one update, as if it were one batch of
+    /// `batch_size * grad_accum` images.
+    pub grad_accum: usize,
+    /// The update rule.
+    pub optimizer: Optimizer,
+    /// Learning rate at its peak.
+    pub lr: f64,
+    /// Momentum of SGD, in [0, 1).
+    pub momentum: f64,
+    /// Nesterov's form of momentum.
+    pub nesterov: bool,
+    /// Added to the gradient as `weight_decay * weight`, for weights and biases alike.
+    pub weight_decay: f64,
+    /// How the learning rate moves over the run.
+    pub schedule: Schedule,
+    /// Schedule `step`: epochs between two reductions.
+    pub step_epochs: u32,
+    /// Schedule `step`: factor of each reduction, in (0, 1].
+    pub step_gamma: f64,
+    /// Epochs over which the learning rate first rises from 0 in a straight line.
+    pub warmup_epochs: f64,
+    /// Probability of dropping an activation, in [0, 1).
+    pub dropout: f64,
+    /// Key of all randomness: initial weights, order, augmentation, dropout.
+    pub seed: u64,
+    /// What the weights start from.
+    pub init: Init,
+    /// What the biases of the last convolution start from, instead of what `init` gives them. Behind a last ReLU a
+    /// class whose logit is negative everywhere gets no gradient; a positive start keeps every class alive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_bias: Option<f64>,
+    /// The number format.
+    pub precision: Precision,
+    /// Use only the first so many training images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_train: Option<usize>,
+    /// Use only the first so many test images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_test: Option<usize>,
+    /// Draw the training images in a new order each epoch.
+    pub shuffle: bool,
+    /// Mean per channel for pixels in [0, 1]; one value serves all channels.
+    pub mean: Vec<f64>,
+    /// Standard deviation per channel for pixels in [0, 1]; one value serves all channels.
+    pub std: Vec<f64>,
+    /// Updates between two lines of `metrics.jsonl`.
+    pub log_every: u32,
+    /// Random changes to training pictures.
+    pub augment: Augment,
+}
+
+/// A flag with a value that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{flag} {reason}")]
+pub struct ConfigError {
+    /// The flag as typed on the command line.
+    pub flag: &'static str,
+    /// What is wrong, with the value and what is allowed.
+    pub reason: String,
+}
+
+impl ConfigError {
+    /// Which exit code the error leads to.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
+}
+
+impl TrainConfig {
+    /// Sets the input's channels. A mean and std of another channel count become their average.
+    pub fn set_in_channels(&mut self, channels: usize) {
+        self.in_channels = channels;
+        for values in [&mut self.mean, &mut self.std] {
+            if values.len() > 1 && values.len() != channels {
+                *values = vec![values.iter().sum::<f64>() / values.len() as f64];
+            }
+        }
+    }
+
+    /// Images in one update.
+    pub fn images_per_update(&self) -> usize {
+        self.batch_size.saturating_mul(self.grad_accum)
+    }
+
+    /// Finds nonsense; the error names the flag, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        Self::defaults(&self.model)?;
+        within("--classes", self.classes, 2, 1_000_000)?;
+        within("--in-channels", self.in_channels, 1, MAX_CHANNELS)?;
+        within("--image-size", self.image_size, 1, MAX_SIDE)?;
+        within("--batch-size", self.batch_size, 1, 1 << 20)?;
+        within("--grad-accum", self.grad_accum, 1, 1 << 20)?;
+        at_least_1("--epochs", self.epochs)?;
+        at_least_1("--log-every", self.log_every)?;
+        at_least_1("--step-epochs", self.step_epochs)?;
+        at_least_1("--limit-train", self.limit_train.unwrap_or(1))?;
+        at_least_1("--limit-test", self.limit_test.unwrap_or(1))?;
+        // TOML has no larger integers.
+        within("--seed", self.seed, 0, i64::MAX as u64)?;
+
+        let finite = |value: f64| (value as f32).is_finite();
+        let in_unit = |value: f64| (0.0..1.0).contains(&value);
+        let epochs = f64::from(self.epochs);
+        expect(
+            self.lr as f32 > 0.0 && finite(self.lr),
+            "--lr",
+            self.lr,
+            "above 0 and finite",
+        )?;
+        expect(
+            in_unit(self.momentum),
+            "--momentum",
+            self.momentum,
+            "at least 0 and below 1",
+        )?;
+        expect(
+            in_unit(self.dropout),
+            "--dropout",
+            self.dropout,
+            "at least 0 and below 1",
+        )?;
+        expect(
+            self.weight_decay >= 0.0 && finite(self.weight_decay),
+            "--weight-decay",
+            self.weight_decay,
+            "at least 0 and finite",
+        )?;
+        expect(
+            self.step_gamma > 0.0 && self.step_gamma <= 1.0,
+            "--step-gamma",
+            self.step_gamma,
+            "above 0 and at most 1",
+        )?;
+        expect(
+            self.warmup_epochs >= 0.0 && self.warmup_epochs <= epochs,
+            "--warmup-epochs",
+            self.warmup_epochs,
+            &format!("from 0 to --epochs {epochs}"),
+        )?;
+        if self.nesterov && self.optimizer == Optimizer::Sgd && self.momentum == 0.0 {
+            return Err(ConfigError {
+                flag: "--nesterov",
+                reason: "needs a momentum: add --momentum 0.9, or leave it out".into(),
+            });
+        }
+        self.validate_input(finite)
+    }
+
+    fn validate_input(&self, finite: impl Fn(f64) -> bool) -> Result<(), ConfigError> {
+        for (flag, values) in [("--mean", &self.mean), ("--std", &self.std)] {
+            if values.len() != 1 && values.len() != self.in_channels {
+                let (count, channels) = (values.len(), self.in_channels);
+                let reason =
+                    format!("needs 1 value or one per channel ({channels}), it has {count}");
+                return Err(ConfigError { flag, reason });
+            }
+        }
+        for &mean in &self.mean {
+            expect(finite(mean), "--mean", mean, "finite")?;
+        }
+        for &std in &self.std {
+            expect(
+                std as f32 > 0.0 && finite(std),
+                "--std",
+                std,
+                "above 0 and finite",
+            )?;
+        }
+        let shift = self.augment.shift as usize;
+        within("--shift", shift, 0, self.image_size.saturating_sub(1))
+    }
+
+    /// The configuration as TOML. Fails only for a path that is not Unicode.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// Reads what [`Self::to_toml`] wrote. The caller validates.
+    pub fn from_toml(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    /// SHA-256, in hexadecimal, over what shapes the weights' way. A run may go on with a data set
+    /// that moved, another logging interval, fewer test images and, unless the schedule depends on
+    /// it, more epochs.
+    pub fn hash(&self) -> String {
+        let mut fixed = self.clone();
+        fixed.data.clear();
+        fixed.data_dir = None;
+        fixed.initial_weights = None;
+        fixed.limit_test = None;
+        fixed.log_every = 1;
+        if fixed.schedule != Schedule::Cosine {
+            fixed.epochs = 1;
+        }
+        // Debug output prints every field and floats without loss.
+        hex(&Sha256::digest(format!("{fixed:?}")))
+    }
+}
+
+fn expect(holds: bool, flag: &'static str, value: f64, range: &str) -> Result<(), ConfigError> {
+    if holds {
+        return Ok(());
+    }
+    Err(ConfigError {
+        flag,
+        reason: format!("must be {range}; it is {value}"),
+    })
+}
+
+fn at_least_1<T: PartialOrd + From<u8> + fmt::Display>(
+    flag: &'static str,
+    value: T,
+) -> Result<(), ConfigError> {
+    if value >= T::from(1) {
+        return Ok(());
+    }
+    Err(ConfigError {
+        flag,
+        reason: format!("must be at least 1; it is {value}"),
+    })
+}
+
+fn within<T: PartialOrd + fmt::Display>(
+    flag: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), ConfigError> {
+    if value >= least && value <= most {
+        return Ok(());
+    }
+    Err(ConfigError {
+        flag,
+        reason: format!("must be {least} to {most}; it is {value}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn toml_with_a_wrong_key_is_refused() {
+        let text = TrainConfig::defaults("nin").unwrap().to_toml().unwrap();
+        let error = TrainConfig::from_toml(&text.replace("lr =", "learning_rate =")).unwrap_err();
+        assert!(error.to_string().contains("learning_rate"), "{error}");
+        // People write whole numbers where fractions are meant.
+        let config =
+            TrainConfig::from_toml(&text.replace("warmup_epochs = 0.0", "warmup_epochs = 2"));
+        assert_eq!(config.unwrap().warmup_epochs, 2.0);
+    }
+
+    #[test]
+    fn nonsense_names_its_flag() {
+        type Change = fn(&mut TrainConfig);
+        let cases: [(&str, Change); 27] = [
+            ("--model", |c| c.model = "vgg".into()),
+            ("--classes", |c| c.classes = 0),
+            ("--in-channels", |c| c.in_channels = 0),
+            ("--image-size", |c| c.image_size = 1 << 40),
+            ("--epochs", |c| c.epochs = 0),
+            ("--batch-size", |c| c.batch_size = 0),
+            ("--grad-accum", |c| c.grad_accum = 0),
+            ("--log-every", |c| c.log_every = 0),
+            ("--step-epochs", |c| c.step_epochs = 0),
+            ("--step-gamma", |c| c.step_gamma = f64::NAN),
+            ("--limit-train", |c| c.limit_train = Some(0)),
+            ("--limit-test", |c| c.limit_test = Some(0)),
+            ("--seed", |c| c.seed = u64::MAX),
+            ("--lr", |c| c.lr = 0.0),
+            ("--lr", |c| c.lr = -1.0),
+            ("--lr", |c| c.lr = f64::NAN),
+            ("--lr", |c| c.lr = 1e60),
+            ("--momentum", |c| c.momentum = 1.0),
+            ("--momentum", |c| c.momentum = f64::NAN),
+            ("--dropout", |c| c.dropout = 1.0),
+            ("--weight-decay", |c| c.weight_decay = -1e-4),
+            ("--warmup-epochs", |c| c.warmup_epochs = 11.0),
+            ("--nesterov", |c| c.nesterov = true),
+            ("--mean", |c| c.mean = vec![0.1, 0.2]),
+            ("--std", |c| c.std = vec![0.0]),
+            ("--std", |c| c.std.clear()),
+            ("--shift", |c| c.augment.shift = 224),
+        ];
+        for (flag, change) in cases {
+            let mut config = TrainConfig::defaults("nin").unwrap();
+            change(&mut config);
+            let error = config.validate().unwrap_err();
+            assert_eq!(error.flag, flag, "{error}");
+            assert!(!error.to_string().contains('\n'));
+        }
+        let mut config = TrainConfig::defaults("nin").unwrap();
+        config.lr = -1.0;
+        let message = config.validate().unwrap_err().to_string();
+        assert_eq!(message, "--lr must be above 0 and finite; it is -1");
+    }
+
+    #[test]
+    fn names_are_those_of_the_flags() {
+        assert_eq!("adam".parse(), Ok(Optimizer::Adam));
+        assert_eq!(Schedule::Cosine.to_string(), "cosine");
+        let error = "he".parse::<Init>().unwrap_err();
+        assert_eq!(error, "must be one of: xavier, kaiming, normal");
+        for &precision in Precision::ALL {
+            assert_eq!(precision.name().parse(), Ok(precision));
+        }
+    }
+
+    #[test]
+    fn the_hash_follows_what_shapes_the_weights() {
+        let config = TrainConfig::defaults("nin").unwrap();
+        let hash_after = |change: fn(&mut TrainConfig)| {
+            let mut config = config.clone();
+            change(&mut config);
+            config.hash()
+        };
+        assert_eq!(config.hash().len(), 64);
+        assert_eq!(config.hash(), hash_after(|c| c.data = "elsewhere".into()));
+        assert_eq!(config.hash(), hash_after(|c| c.log_every = 1));
+        assert_eq!(config.hash(), hash_after(|c| c.epochs = 20));
+        assert_ne!(config.hash(), hash_after(|c| c.seed = 1));
+        assert_ne!(config.hash(), hash_after(|c| c.batch_size = 64));
+        assert_ne!(config.hash(), hash_after(|c| c.schedule = Schedule::Cosine));
+        let cosine = |epochs| {
+            let mut config = config.clone();
+            (config.schedule, config.epochs) = (Schedule::Cosine, epochs);
+            config.hash()
+        };
+        assert_ne!(cosine(10), cosine(20));
+    }
+}

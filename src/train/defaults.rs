@@ -1,0 +1,219 @@
+//! What each model is trained with where no flag says otherwise, with its source.
+
+use super::config::{Augment, ConfigError, Init, Optimizer, Precision, Schedule, TrainConfig};
+
+/// Models that [`TrainConfig::defaults`] knows.
+pub const MODELS: [&str; 4] = ["nin", "nin-cifar", "nin-imagenet", "nin-small"];
+
+/// Learning rate for `--optimizer adam` where none is given: PyTorch's default.
+pub const ADAM_LR: f64 = 1e-3;
+
+impl TrainConfig {
+    /// The defaults of a model; `data` is left empty.
+    pub fn defaults(model: &str) -> Result<Self, ConfigError> {
+        let base = d2l(model);
+        match model {
+            "nin" => Ok(base),
+            "nin-cifar" => Ok(paper_cifar(base)),
+            "nin-imagenet" => Ok(caffe_imagenet(base)),
+            "nin-small" => Ok(small(base)),
+            _ => Err(ConfigError {
+                flag: "--model",
+                reason: format!("must be one of: {}; it is '{model}'", MODELS.join(", ")),
+            }),
+        }
+    }
+}
+
+/// Mean and standard deviation per channel of a named data set's training images, for pixels in
+/// [0, 1]; the commonly published figures.
+pub fn normalisation_of(data: &str) -> Option<(Vec<f64>, Vec<f64>)> {
+    let (mean, std): (&[f64], &[f64]) = match data {
+        "mnist" => (&[0.1307], &[0.3081]),
+        "fashion-mnist" => (&[0.2860], &[0.3530]),
+        "cifar10" => (&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616]),
+        "cifar100" => (&[0.5071, 0.4865, 0.4409], &[0.2673, 0.2564, 0.2762]),
+        "svhn" => (&[0.4377, 0.4438, 0.4728], &[0.1980, 0.2010, 0.1970]),
+        _ => return None,
+    };
+    Some((mean.to_vec(), std.to_vec()))
+}
+
+/// Dive into Deep Learning, section 8.3: plain SGD at 0.1, no normalisation, no augmentation.
+fn d2l(model: &str) -> TrainConfig {
+    TrainConfig {
+        model: model.to_string(),
+        classes: 10,
+        in_channels: 1,
+        image_size: 224,
+        data: String::new(),
+        data_dir: None,
+        initial_weights: None,
+        epochs: 10,
+        batch_size: 128,
+        grad_accum: 1,
+        optimizer: Optimizer::Sgd,
+        lr: 0.1,
+        momentum: 0.0,
+        nesterov: false,
+        weight_decay: 0.0,
+        schedule: Schedule::Constant,
+        step_epochs: 30,
+        step_gamma: 0.1,
+        warmup_epochs: 0.0,
+        dropout: 0.5,
+        seed: 0,
+        init: Init::Xavier,
+        head_bias: None,
+        precision: Precision::F32,
+        limit_train: None,
+        limit_test: None,
+        shuffle: true,
+        mean: vec![0.0],
+        std: vec![1.0],
+        log_every: 50,
+        augment: Augment::NONE,
+    }
+}
+
+/// Lin, Chen and Yan, "Network In Network", and its Caffe solver: batch 128, momentum 0.9, weight
+/// decay 1e-4, dropout 0.5, the rate divided by ten twice, flips and shifts of 4 pixels. The rate
+/// is half of Caffe's 0.1: Kaiming weights start larger than Caffe's.
+fn paper_cifar(base: TrainConfig) -> TrainConfig {
+    TrainConfig {
+        in_channels: 3,
+        image_size: 32,
+        epochs: 100,
+        lr: 0.05,
+        momentum: 0.9,
+        weight_decay: 1e-4,
+        schedule: Schedule::Step,
+        step_epochs: 40,
+        init: Init::Kaiming,
+        augment: Augment {
+            flip: true,
+            shift: 4,
+        },
+        ..base
+    }
+}
+
+/// The Caffe model zoo's NiN for ImageNet: batch 64, rate 0.01 divided by ten at 4/9 and 8/9 of
+/// the run, momentum 0.9, weight decay 5e-4. Mean and std are those of torchvision.
+fn caffe_imagenet(base: TrainConfig) -> TrainConfig {
+    TrainConfig {
+        classes: 1000,
+        in_channels: 3,
+        image_size: 224,
+        epochs: 90,
+        batch_size: 64,
+        lr: 0.01,
+        momentum: 0.9,
+        weight_decay: 5e-4,
+        schedule: Schedule::Step,
+        step_epochs: 40,
+        init: Init::Kaiming,
+        mean: vec![0.485, 0.456, 0.406],
+        std: vec![0.229, 0.224, 0.225],
+        augment: Augment {
+            flip: true,
+            shift: 0,
+        },
+        ..base
+    }
+}
+
+/// The recipe of the embedded weights, for Fashion-MNIST on a CPU.
+fn small(base: TrainConfig) -> TrainConfig {
+    TrainConfig {
+        image_size: 28,
+        epochs: 15,
+        batch_size: 32,
+        lr: 0.04,
+        momentum: 0.9,
+        nesterov: true,
+        weight_decay: 5e-4,
+        schedule: Schedule::Cosine,
+        warmup_epochs: 0.5,
+        dropout: 0.0,
+        init: Init::Kaiming,
+        head_bias: Some(1.0),
+        mean: vec![0.2860],
+        std: vec![0.3530],
+        augment: Augment {
+            flip: true,
+            shift: 1,
+        },
+        ..base
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::ErrorKind;
+
+    #[test]
+    fn defaults_are_valid_and_survive_toml() {
+        for model in MODELS {
+            let mut config = TrainConfig::defaults(model).unwrap();
+            config.validate().unwrap();
+            config.data = "a \"folder\"".into();
+            config.limit_train = Some(100);
+            config.data_dir = Some("data".into());
+            let text = config.to_toml().unwrap();
+            assert_eq!(TrainConfig::from_toml(&text).unwrap(), config, "{text}");
+        }
+        let error = TrainConfig::defaults("alexnet").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(
+            error
+                .to_string()
+                .starts_with("--model must be one of: nin, nin-cifar,")
+        );
+    }
+
+    #[test]
+    fn nin_is_the_d2l_recipe() {
+        let text = TrainConfig::defaults("nin").unwrap().to_toml().unwrap();
+        let expected = r#"model = "nin"
+classes = 10
+in_channels = 1
+image_size = 224
+data = ""
+epochs = 10
+batch_size = 128
+grad_accum = 1
+optimizer = "sgd"
+lr = 0.1
+momentum = 0.0
+nesterov = false
+weight_decay = 0.0
+schedule = "constant"
+step_epochs = 30
+step_gamma = 0.1
+warmup_epochs = 0.0
+dropout = 0.5
+seed = 0
+init = "xavier"
+precision = "f32"
+shuffle = true
+mean = [0.0]
+std = [1.0]
+log_every = 50
+
+[augment]
+flip = false
+shift = 0
+"#;
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn other_channel_counts_average_the_normalisation() {
+        let mut config = TrainConfig::defaults("nin-imagenet").unwrap();
+        config.set_in_channels(1);
+        assert!((config.mean[0] - 0.449).abs() < 1e-12 && config.mean.len() == 1);
+        config.validate().unwrap();
+    }
+}

@@ -1,0 +1,111 @@
+//! What can go wrong with a run's folder and its files.
+
+use std::io;
+use std::path::Path;
+
+use crate::weights::{ErrorKind, WeightsError, label};
+
+/// Why a run folder, its configuration, metrics or checkpoint could not be used. Each message is
+/// one line that names the path and says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The folder for a new run is not empty.
+    #[error(
+        "{path}: already holds files; pass --resume {path} to go on with that run, or another --out"
+    )]
+    Occupied {
+        /// The folder or file.
+        path: String,
+    },
+
+    /// The folder to resume holds no run.
+    #[error(
+        "{path}: not the folder of a run (no {missing} in it); give the --out folder of an earlier train"
+    )]
+    NotARun {
+        /// The folder or file.
+        path: String,
+        /// The file that is looked for.
+        missing: &'static str,
+    },
+
+    /// The run never came to save its state.
+    #[error(
+        "{path}: no checkpoint yet: the run ended before its first; train again with another --out"
+    )]
+    NoCheckpoint {
+        /// The folder or file.
+        path: String,
+    },
+
+    /// `config.toml` cannot be read or written.
+    #[error("{path}: not a valid configuration: {reason}; correct it or start a new run")]
+    Config {
+        /// The folder or file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// A file of the checkpoint is not what was written.
+    #[error(
+        "{path}: the checkpoint is damaged: {reason}; start again, from last.safetensors with --initial-weights if that is whole"
+    )]
+    Damaged {
+        /// The folder or file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// The run to resume was another.
+    #[error(
+        "{path}: this run began with another {what}; resume it with the same one, or start a new run"
+    )]
+    Different {
+        /// The folder or file.
+        path: String,
+        /// What differs.
+        what: &'static str,
+    },
+
+    /// The operating system refused.
+    #[error("{path}: cannot {action}: {reason}; check free space and permissions")]
+    Io {
+        /// The folder or file.
+        path: String,
+        /// What was tried.
+        action: &'static str,
+        /// What is wrong.
+        reason: io::Error,
+    },
+
+    /// The checkpoint's tensors cannot be read or written.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+impl RunError {
+    /// Which exit code the error leads to.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Occupied { .. } | Self::NotARun { .. } => ErrorKind::Usage,
+            Self::NoCheckpoint { .. }
+            | Self::Config { .. }
+            | Self::Damaged { .. }
+            | Self::Different { .. } => ErrorKind::BadData,
+            Self::Io { .. } => ErrorKind::Failed,
+            Self::Weights(error) => error.kind(),
+        }
+    }
+
+    /// For `map_err`: what was tried with `path` when the system refused.
+    pub(super) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = label(path);
+        move |reason| Self::Io {
+            path,
+            action,
+            reason,
+        }
+    }
+}

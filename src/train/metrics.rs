@@ -1,0 +1,241 @@
+//! `metrics.jsonl`: one JSON object a line, per logged step and per epoch.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::error::RunError;
+use crate::weights::replace_file;
+
+/// What is written every `log_every` updates. A number that is not finite becomes `null`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepLine {
+    /// Updates done since the start of the run, so the first is 1.
+    pub step: u64,
+    /// The epoch that the last of them belongs to, counted from 1.
+    pub epoch: u64,
+    /// Mean loss over the updates since the last line, each before its update.
+    #[serde(deserialize_with = "number_or_null")]
+    pub loss: f64,
+    /// Learning rate of the last of them.
+    #[serde(deserialize_with = "number_or_null")]
+    pub lr: f64,
+    /// Training images per second since the last line.
+    #[serde(deserialize_with = "number_or_null")]
+    pub images_per_s: f64,
+}
+
+/// What is written after each epoch. A number that is not finite becomes `null`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochLine {
+    /// Counted from 1.
+    pub epoch: u64,
+    /// Mean loss over the epoch's training images, as they were met.
+    #[serde(deserialize_with = "number_or_null")]
+    pub train_loss: f64,
+    /// Share of them that was recognised, in [0, 1].
+    #[serde(deserialize_with = "number_or_null")]
+    pub train_acc: f64,
+    /// Mean loss over the test images after the epoch.
+    #[serde(deserialize_with = "number_or_null")]
+    pub test_loss: f64,
+    /// Share of them that was recognised, in [0, 1].
+    #[serde(deserialize_with = "number_or_null")]
+    pub test_acc: f64,
+    /// Wall time of the epoch, test included.
+    #[serde(deserialize_with = "number_or_null")]
+    pub seconds: f64,
+}
+
+/// A line of either kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum MetricsLine {
+    /// Of a logged step.
+    Step(StepLine),
+    /// Of an epoch.
+    Epoch(EpochLine),
+}
+
+/// JSON has no NaN: `null` stands for it.
+fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// `metrics.jsonl`, open for appending.
+#[derive(Debug)]
+pub struct MetricsLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsLog {
+    /// Opens the file for a run that starts or goes on where `steps` updates are done and `epochs`
+    /// epochs are complete. Lines from later, which the run is about to write again, and torn
+    /// lines are dropped.
+    pub fn open(path: &Path, steps: u64, epochs: u64) -> Result<Self, RunError> {
+        let keep = |line: &MetricsLine| match line {
+            MetricsLine::Step(line) => line.step <= steps,
+            MetricsLine::Epoch(line) => line.epoch <= epochs,
+        };
+        if path.exists() {
+            let text = std::fs::read(path).map_err(RunError::io(path, "read the metrics"))?;
+            let kept: Vec<u8> = text
+                .split_inclusive(|&byte| byte == b'\n')
+                .filter(|line| parse(line).is_some_and(|line| keep(&line)))
+                .flatten()
+                .copied()
+                .collect();
+            if kept != text {
+                replace_file(path, |writer| writer.write_all(&kept))
+                    .map_err(RunError::io(path, "shorten the metrics"))?;
+            }
+        }
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(RunError::io(path, "open the metrics"))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+        })
+    }
+
+    /// Appends the line of a logged step.
+    pub fn step(&mut self, line: &StepLine) -> Result<(), RunError> {
+        self.append(line)
+    }
+
+    /// Appends the line of an epoch.
+    pub fn epoch(&mut self, line: &EpochLine) -> Result<(), RunError> {
+        self.append(line)
+    }
+
+    /// Waits until the lines are on disk; called before a checkpoint that counts on them.
+    pub fn sync(&mut self) -> Result<(), RunError> {
+        self.file
+            .sync_data()
+            .map_err(RunError::io(&self.path, "write the metrics"))
+    }
+
+    fn append(&mut self, line: &impl Serialize) -> Result<(), RunError> {
+        let write = || {
+            let mut text = serde_json::to_vec(line)?;
+            text.push(b'\n');
+            // One call, so that a reader never sees half a line.
+            (&self.file).write_all(&text)
+        };
+        write().map_err(RunError::io(&self.path, "write the metrics"))
+    }
+}
+
+/// Reads the lines of a `metrics.jsonl`, leaving out any that are torn.
+pub fn read(path: &Path) -> Result<Vec<MetricsLine>, RunError> {
+    let text = std::fs::read(path).map_err(RunError::io(path, "read the metrics"))?;
+    Ok(text
+        .split_inclusive(|&byte| byte == b'\n')
+        .filter_map(parse)
+        .collect())
+}
+
+/// A whole line, its end included.
+fn parse(line: &[u8]) -> Option<MetricsLine> {
+    serde_json::from_slice(line.strip_suffix(b"\n")?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn step(step: u64, epoch: u64) -> StepLine {
+        StepLine {
+            step,
+            epoch,
+            loss: 2.25,
+            lr: 0.1,
+            images_per_s: 812.5,
+        }
+    }
+
+    fn epoch(epoch: u64) -> EpochLine {
+        EpochLine {
+            epoch,
+            train_loss: 0.5,
+            train_acc: 0.75,
+            test_loss: 0.625,
+            test_acc: 0.7,
+            seconds: 12.5,
+        }
+    }
+
+    #[test]
+    fn lines_have_the_documented_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path, 0, 0).unwrap();
+        log.step(&step(50, 1)).unwrap();
+        log.epoch(&epoch(1)).unwrap();
+        log.sync().unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            concat!(
+                r#"{"step":50,"epoch":1,"loss":2.25,"lr":0.1,"images_per_s":812.5}"#,
+                "\n",
+                r#"{"epoch":1,"train_loss":0.5,"train_acc":0.75,"test_loss":0.625,"test_acc":0.7,"seconds":12.5}"#,
+                "\n"
+            )
+        );
+        let expected = [MetricsLine::Step(step(50, 1)), MetricsLine::Epoch(epoch(1))];
+        assert_eq!(read(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_stay_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut line = step(1, 1);
+        line.loss = f64::NAN;
+        line.images_per_s = f64::INFINITY;
+        MetricsLog::open(&path, 0, 0).unwrap().step(&line).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            "{\"step\":1,\"epoch\":1,\"loss\":null,\"lr\":0.1,\"images_per_s\":null}\n"
+        );
+        let [MetricsLine::Step(line)] = &read(&path).unwrap()[..] else {
+            panic!("not one step line")
+        };
+        assert!(line.loss.is_nan());
+    }
+
+    #[test]
+    fn going_on_repeats_no_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let write = |steps: std::ops::RangeInclusive<u64>, done: u64| {
+            let mut log = MetricsLog::open(&path, done, done / 4).unwrap();
+            for number in steps {
+                log.step(&step(number, (number - 1) / 4 + 1)).unwrap();
+                if number % 4 == 0 {
+                    log.epoch(&epoch(number / 4)).unwrap();
+                }
+            }
+        };
+        write(1..=12, 0);
+        let uninterrupted = fs::read(&path).unwrap();
+        // Killed in the middle of a line; the last checkpoint was after 6 steps.
+        fs::write(&path, &uninterrupted[..uninterrupted.len() - 7]).unwrap();
+        write(7..=12, 6);
+        assert_eq!(fs::read(&path).unwrap(), uninterrupted);
+        // Going on from before the first step leaves nothing of the old run.
+        drop(MetricsLog::open(&path, 0, 0).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+}

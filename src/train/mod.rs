@@ -1,0 +1,22 @@
+//! Training runs.
+//!
+//! The configuration, the learning rate and the files of a run's folder know no device; `engine` puts a compiled
+//! network on one, `trainer` runs it over epochs and `predict` uses what came out.
+
+pub mod checkpoint;
+pub mod config;
+pub mod defaults;
+mod digest;
+pub mod engine;
+mod error;
+mod failure;
+mod init;
+pub mod metrics;
+pub mod predict;
+pub mod run_dir;
+pub mod schedule;
+pub mod trainer;
+
+pub use error::RunError;
+pub use failure::TrainError;
+pub use init::initial_parameters;

@@ -1,0 +1,108 @@
+//! Using a trained model: probabilities of pictures, accuracy on a data set.
+
+use super::TrainError;
+use super::engine::{DeviceParameters, ForwardEngine};
+use super::trainer::expected_tensors;
+use crate::data::{Batch, Loader, Order, Source};
+use crate::gpu::Gpu;
+use crate::models::{BuildError, InputOptions, Model, ModelOptions, Purpose};
+use crate::weights::{Preprocess, WeightFile};
+use std::sync::Arc;
+
+/// Uploads the weights of a file after checking their names and shapes against the model.
+fn upload(gpu: &Gpu, model: &Model, options: &ModelOptions, weights: &WeightFile) -> Result<DeviceParameters, TrainError> {
+    let graph = model.describe(options).map_err(BuildError::from)?;
+    let tensors = weights.match_parameters(&expected_tensors(&graph))?;
+    Ok(DeviceParameters::upload(gpu, &graph, &tensors)?)
+}
+
+fn input_options(preprocess: &Preprocess, source: [usize; 3]) -> InputOptions {
+    let (mean, std) = preprocess.mean_std();
+    InputOptions { source, mean, std, augment: None }
+}
+
+/// Names what pictures show.
+pub struct Predictor {
+    engine: ForwardEngine,
+    image_bytes: usize,
+}
+
+impl Predictor {
+    /// Compiles `model` for at most `batch` pictures at a time and uploads its weights.
+    pub fn new(gpu: &Gpu, model: &Model, options: &ModelOptions, preprocess: &Preprocess, weights: &WeightFile, batch: usize) -> Result<Self, TrainError> {
+        let parameters = upload(gpu, model, options, weights)?;
+        let [height, width] = options.image_size;
+        let input = input_options(preprocess, [options.in_channels, height, width]);
+        let engine = ForwardEngine::new(gpu, model, options, &input, Purpose::Infer, batch.max(1), &parameters)?;
+        Ok(Predictor { engine, image_bytes: options.in_channels * height * width })
+    }
+
+    /// Pictures of one run over the device.
+    pub fn batch(&self) -> usize {
+        self.engine.batch()
+    }
+
+    /// Probabilities per class of each picture; a picture is height x width x channels bytes of the model's size.
+    pub fn predict(&mut self, gpu: &Gpu, images: &[Vec<u8>]) -> Result<Vec<Vec<f32>>, TrainError> {
+        let mut probabilities = Vec::new();
+        for chunk in images.chunks(self.engine.batch()) {
+            let mut pixels = chunk.concat();
+            pixels.resize(self.engine.batch() * self.image_bytes, 0);
+            let ids = vec![0; self.engine.batch()];
+            probabilities.extend(self.engine.infer(gpu, &Batch { pixels, labels: Vec::new(), ids, count: chunk.len() })?);
+        }
+        Ok(probabilities)
+    }
+}
+
+/// How good a model is on a data set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Images.
+    pub images: usize,
+    /// Mean cross entropy.
+    pub loss: f64,
+    /// Share of images whose label came first.
+    pub top1: f64,
+    /// Share of images whose label was among the first five.
+    pub top5: f64,
+    /// Images by label (row) and prediction (column).
+    pub confusion: Vec<Vec<u64>>,
+}
+
+/// Runs `model` over `source`; `progress` gets the number of images queued so far.
+#[allow(clippy::too_many_arguments)]
+pub fn evaluate(
+    gpu: &Gpu,
+    model: &Model,
+    options: &ModelOptions,
+    preprocess: &Preprocess,
+    weights: &WeightFile,
+    source: Arc<dyn Source>,
+    batch: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Evaluation, TrainError> {
+    let parameters = upload(gpu, model, options, weights)?;
+    let input = input_options(preprocess, source.shape());
+    let mut engine = ForwardEngine::new(gpu, model, options, &input, Purpose::Evaluate, batch.clamp(1, source.len().max(1)), &parameters)?;
+    let mut labels = Vec::new();
+    let loader = Loader::new(Arc::clone(&source), engine.batch(), Order::Sequential, 0, 0)?;
+    let results = engine.evaluate(gpu, loader, |batch| {
+        labels.extend_from_slice(&batch.labels[..batch.count]);
+        progress(labels.len());
+    })?;
+
+    let images = results.len();
+    let share = |hits: usize| hits as f64 / images.max(1) as f64;
+    let mut confusion = vec![vec![0; options.classes]; options.classes];
+    for (result, label) in results.iter().zip(&labels) {
+        confusion[*label as usize][result.predicted] += 1;
+    }
+    Ok(Evaluation {
+        images,
+        loss: results.iter().map(|r| f64::from(r.loss)).sum::<f64>() / images.max(1) as f64,
+        top1: share(results.iter().filter(|r| r.rank == 0).count()),
+        top5: share(results.iter().filter(|r| r.rank < 5).count()),
+        confusion,
+    })
+}

@@ -1,0 +1,118 @@
+//! The learning rate of each update.
+//!
+//! With `t` the updates done so far, `W = warmup_epochs * steps_per_epoch` and
+//! `T = epochs * steps_per_epoch`:
+//!
+//! - warm-up, `t < W`: `lr * (t + 1) / W`, at most `lr`, whatever the schedule;
+//! - `constant`: `lr`;
+//! - `step`: `lr * step_gamma ^ floor(epoch / step_epochs)`, `epoch` counted from 0 at the start of
+//!   the run (`torch.optim.lr_scheduler.StepLR`);
+//! - `cosine`: `lr / 2 * (1 + cos(pi * (t - W) / (T - W)))`, which is `lr` right after the warm-up
+//!   and would be 0 at `T` (`CosineAnnealingLR` stepped per update).
+
+use super::config::{Schedule, TrainConfig};
+
+/// The learning rate of update number `step` (the first is 0) where an epoch has `steps_per_epoch`
+/// updates. Beyond the last epoch the cosine stays at 0.
+pub fn learning_rate(config: &TrainConfig, step: u64, steps_per_epoch: u64) -> f64 {
+    let per_epoch = steps_per_epoch.max(1);
+    let done = step as f64;
+    let warmup = config.warmup_epochs * per_epoch as f64;
+    if done < warmup {
+        return config.lr * ((done + 1.0) / warmup).min(1.0);
+    }
+    match config.schedule {
+        Schedule::Constant => config.lr,
+        Schedule::Step => {
+            let epoch = step / per_epoch;
+            let reductions = epoch / u64::from(config.step_epochs.max(1));
+            config.lr * config.step_gamma.powf(reductions as f64)
+        }
+        Schedule::Cosine => {
+            let total = f64::from(config.epochs) * per_epoch as f64;
+            if done >= total {
+                return 0.0;
+            }
+            let way = (done - warmup) / (total - warmup);
+            config.lr / 2.0 * (1.0 + (std::f64::consts::PI * way).cos())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(schedule: Schedule, warmup_epochs: f64) -> TrainConfig {
+        let mut config = TrainConfig::defaults("nin").unwrap();
+        config.schedule = schedule;
+        config.warmup_epochs = warmup_epochs;
+        config.lr = 0.4;
+        config.epochs = 6;
+        config.step_epochs = 2;
+        config.step_gamma = 0.5;
+        config
+    }
+
+    /// Rates of the given updates with 4 updates an epoch.
+    fn rates(config: &TrainConfig, steps: &[u64]) -> Vec<f64> {
+        steps
+            .iter()
+            .map(|&step| learning_rate(config, step, 4))
+            .collect()
+    }
+
+    fn assert_close(actual: &[f64], expected: &[f64]) {
+        for (a, e) in actual.iter().zip(expected) {
+            assert!((a - e).abs() < 1e-12, "{actual:?} is not {expected:?}");
+        }
+    }
+
+    #[test]
+    fn constant_stays() {
+        let config = config(Schedule::Constant, 0.0);
+        assert_close(&rates(&config, &[0, 1, 23, 1000]), &[0.4; 4]);
+    }
+
+    #[test]
+    fn warmup_rises_in_a_line() {
+        let config = config(Schedule::Constant, 1.0);
+        assert_close(
+            &rates(&config, &[0, 1, 2, 3, 4]),
+            &[0.1, 0.2, 0.3, 0.4, 0.4],
+        );
+        // W = 1.5 updates: the second would overshoot.
+        let mut short = config;
+        short.warmup_epochs = 0.375;
+        assert_close(&rates(&short, &[0, 1, 2]), &[0.4 / 1.5, 0.4, 0.4]);
+    }
+
+    #[test]
+    fn step_halves_every_two_epochs() {
+        let config = config(Schedule::Step, 0.0);
+        assert_close(
+            &rates(&config, &[0, 7, 8, 15, 16, 23]),
+            &[0.4, 0.4, 0.2, 0.2, 0.1, 0.1],
+        );
+    }
+
+    #[test]
+    fn cosine_falls_to_zero() {
+        let plain = config(Schedule::Cosine, 0.0);
+        // A quarter of the way: (1 + cos 45 degrees) / 2.
+        let quarter = 0.2 * (1.0 + 0.5f64.sqrt());
+        assert_close(
+            &rates(&plain, &[0, 6, 12, 24, 30]),
+            &[0.4, quarter, 0.2, 0.0, 0.0],
+        );
+        // After a warm-up of 8 of 24 updates, 16 remain.
+        let warm = config(Schedule::Cosine, 2.0);
+        assert_close(
+            &rates(&warm, &[3, 8, 12, 16, 24]),
+            &[0.2, 0.4, quarter, 0.2, 0.0],
+        );
+        // Nothing but warm-up.
+        let all = config(Schedule::Cosine, 6.0);
+        assert_close(&rates(&all, &[23, 24]), &[0.4, 0.0]);
+    }
+}

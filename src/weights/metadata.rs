@@ -1,0 +1,283 @@
+//! What a weight file says about itself, so that inference needs no flags.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::one_line;
+use crate::data::framing::Polarity;
+
+/// Largest height and width of a network's input: a weight file must not be able to make the
+/// program allocate without bound.
+pub(crate) const MAX_SIDE: usize = 8192;
+/// Most channels of a network's input.
+pub(crate) const MAX_CHANNELS: usize = 4096;
+
+/// The entries of a weight file's `__metadata__` that this program writes and reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metadata {
+    /// Name of the model: `nin`, `nin-small`, ...
+    pub model: String,
+    /// Names of the classes in the order of the logits.
+    pub classes: Vec<String>,
+    /// How a picture becomes the network's input.
+    pub preprocess: Preprocess,
+    /// Where the weights come from, in words: a recipe's name or a command.
+    pub recipe: Option<String>,
+}
+
+/// How a picture becomes the network's input: resize to `size`, scale pixels to [0, 1], then
+/// `(x - mean) / std` per channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preprocess {
+    /// Height and width in pixels.
+    pub size: [usize; 2],
+    /// Channels: 1 for grey, 3 for RGB.
+    pub channels: usize,
+    /// Mean per channel for pixels in [0, 1]; one value serves all channels, none means 0.
+    pub mean: Vec<f32>,
+    /// Standard deviation per channel for pixels in [0, 1]; one value serves all, none means 1.
+    pub std: Vec<f32>,
+    /// Whether the subject is lighter or darker than its background.
+    pub polarity: Polarity,
+}
+
+/// Which entry of the metadata is wrong, and how.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{key}' {reason}")]
+pub struct MetadataError {
+    /// The key in `__metadata__`.
+    pub key: &'static str,
+    /// What is wrong with its value.
+    pub reason: String,
+}
+
+impl Metadata {
+    /// The entries as strings, always in the same order.
+    pub fn to_entries(&self) -> Result<Vec<(&'static str, String)>, MetadataError> {
+        self.validate()?;
+        let mut entries = vec![
+            ("model", self.model.clone()),
+            ("classes", to_json("classes", &self.classes)?),
+            ("preprocess", to_json("preprocess", &self.preprocess)?),
+        ];
+        if let Some(recipe) = &self.recipe {
+            entries.push(("recipe", recipe.clone()));
+        }
+        Ok(entries)
+    }
+
+    /// Reads the entries of a file. `None` when `model`, `classes` or `preprocess` is absent, as
+    /// in files that other programs wrote; an error when one is there and makes no sense.
+    pub fn from_entries(entries: &HashMap<String, String>) -> Result<Option<Self>, MetadataError> {
+        let (Some(model), Some(classes), Some(preprocess)) = (
+            entries.get("model"),
+            entries.get("classes"),
+            entries.get("preprocess"),
+        ) else {
+            return Ok(None);
+        };
+        let metadata = Self {
+            model: model.clone(),
+            classes: from_json("classes", classes)?,
+            preprocess: from_json("preprocess", preprocess)?,
+            recipe: entries.get("recipe").cloned(),
+        };
+        metadata.validate()?;
+        Ok(Some(metadata))
+    }
+
+    fn validate(&self) -> Result<(), MetadataError> {
+        let wrong = |key, reason: String| Err(MetadataError { key, reason });
+        let printable = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
+        if !printable(&self.model) {
+            return wrong("model", "is empty or has control characters".into());
+        }
+        if self.classes.is_empty() {
+            return wrong("classes", "names no class".into());
+        }
+        if let Some(index) = self.classes.iter().position(|class| !printable(class)) {
+            return wrong(
+                "classes",
+                format!("has an empty or unprintable name at index {index}"),
+            );
+        }
+        self.preprocess
+            .validate()
+            .or_else(|reason| wrong("preprocess", reason))
+    }
+}
+
+impl Preprocess {
+    /// Mean and standard deviation, one value per channel.
+    pub fn mean_std(&self) -> (Vec<f32>, Vec<f32>) {
+        (
+            spread(&self.mean, self.channels, 0.0),
+            spread(&self.std, self.channels, 1.0),
+        )
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        if self.size.iter().any(|side| !(1..=MAX_SIDE).contains(side)) {
+            return Err(format!(
+                "has size {}x{}, sides must be 1 to {MAX_SIDE}",
+                self.size[0], self.size[1]
+            ));
+        }
+        if !(1..=MAX_CHANNELS).contains(&self.channels) {
+            return Err(format!(
+                "has {} channels, must be 1 to {MAX_CHANNELS}",
+                self.channels
+            ));
+        }
+        for (name, values) in [("mean", &self.mean), ("std", &self.std)] {
+            if values.len() > 1 && values.len() != self.channels {
+                return Err(format!(
+                    "has {} values of {name} for {} channels",
+                    values.len(),
+                    self.channels
+                ));
+            }
+            if values.iter().any(|value| !value.is_finite()) {
+                return Err(format!("has a {name} that is no finite number"));
+            }
+        }
+        if self.std.iter().any(|&std| std <= 0.0) {
+            return Err("has a std that is not above 0".into());
+        }
+        Ok(())
+    }
+}
+
+fn spread(values: &[f32], channels: usize, default: f32) -> Vec<f32> {
+    match values {
+        [] => vec![default; channels],
+        [value] => vec![*value; channels],
+        _ => values.to_vec(),
+    }
+}
+
+fn to_json<T: Serialize>(key: &'static str, value: &T) -> Result<String, MetadataError> {
+    serde_json::to_string(value).map_err(|error| json_error(key, &error))
+}
+
+fn from_json<'a, T: Deserialize<'a>>(key: &'static str, text: &'a str) -> Result<T, MetadataError> {
+    serde_json::from_str(text).map_err(|error| json_error(key, &error))
+}
+
+fn json_error(key: &'static str, error: &serde_json::Error) -> MetadataError {
+    MetadataError {
+        key,
+        reason: format!("is not as expected ({})", one_line(&error.to_string(), 160)),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn example() -> Metadata {
+        Metadata {
+            model: "nin-small".into(),
+            classes: vec!["T-shirt/top".into(), "Hose \"weit\"".into()],
+            preprocess: Preprocess {
+                size: [28, 28],
+                channels: 1,
+                mean: vec![0.286],
+                std: vec![0.353],
+                polarity: Polarity::LightOnDark,
+            },
+            recipe: Some("fashion-small".into()),
+        }
+    }
+
+    fn map(metadata: &Metadata) -> HashMap<String, String> {
+        let entries = metadata.to_entries().unwrap();
+        entries
+            .into_iter()
+            .map(|(key, value)| (key.to_string(), value))
+            .collect()
+    }
+
+    #[test]
+    fn entries_have_the_documented_form() {
+        let entries = example().to_entries().unwrap();
+        assert_eq!(entries, [
+            ("model", "nin-small".to_string()),
+            ("classes", r#"["T-shirt/top","Hose \"weit\""]"#.to_string()),
+            (
+                "preprocess",
+                r#"{"size":[28,28],"channels":1,"mean":[0.286],"std":[0.353],"polarity":"light-on-dark"}"#
+                    .to_string()
+            ),
+            ("recipe", "fashion-small".to_string()),
+        ]);
+        assert_eq!(
+            Metadata::from_entries(&map(&example())).unwrap(),
+            Some(example())
+        );
+    }
+
+    #[test]
+    fn files_of_other_programs_have_none() {
+        let entries = HashMap::from([("format".to_string(), "pt".to_string())]);
+        assert_eq!(Metadata::from_entries(&entries), Ok(None));
+    }
+
+    #[test]
+    fn nonsense_names_its_key() {
+        for (key, value, words) in [
+            ("model", "", "empty"),
+            ("classes", "[]", "no class"),
+            ("classes", "[1]", "not as expected"),
+            ("classes", r#"["a\u001b[2J"]"#, "index 0"),
+            ("preprocess", "{}", "missing field"),
+            (
+                "preprocess",
+                r#"{"size":[0,28],"channels":1,"mean":[],"std":[],"polarity":"any"}"#,
+                "0x28",
+            ),
+            (
+                "preprocess",
+                r#"{"size":[8,8],"channels":99999,"mean":[],"std":[],"polarity":"any"}"#,
+                "99999",
+            ),
+            (
+                "preprocess",
+                r#"{"size":[8,8],"channels":3,"mean":[0,0],"std":[],"polarity":"any"}"#,
+                "2 values of mean",
+            ),
+            (
+                "preprocess",
+                r#"{"size":[8,8],"channels":1,"mean":[0],"std":[0],"polarity":"any"}"#,
+                "above 0",
+            ),
+            (
+                "preprocess",
+                r#"{"size":[8,8],"channels":1,"mean":[1e99],"std":[1],"polarity":"any"}"#,
+                "preprocess",
+            ),
+            (
+                "preprocess",
+                r#"{"size":[8,8],"channels":1,"mean":[],"std":[],"polarity":"up"}"#,
+                "unknown variant",
+            ),
+        ] {
+            let mut entries = map(&example());
+            entries.insert(key.to_string(), value.to_string());
+            let error = Metadata::from_entries(&entries).unwrap_err();
+            assert_eq!(error.key, key);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn normalisation_is_spread_over_the_channels() {
+        let mut preprocess = example().preprocess;
+        preprocess.channels = 3;
+        assert_eq!(preprocess.mean_std(), (vec![0.286; 3], vec![0.353; 3]));
+        preprocess.mean.clear();
+        preprocess.std = vec![1.0, 2.0, 3.0];
+        assert_eq!(preprocess.mean_std(), (vec![0.0; 3], vec![1.0, 2.0, 3.0]));
+    }
+}

@@ -1,0 +1,21 @@
+//! Weight files: safetensors with PyTorch's names and layouts (convolutions OIHW), read into and
+//! written from plain `f32` vectors.
+//!
+//! [`load`] and [`from_bytes`] read, [`save`] writes, [`WeightFile::match_parameters`] compares a
+//! file with a model. Nothing here knows a model or a device.
+
+mod atomic;
+mod error;
+mod file;
+mod half;
+mod metadata;
+mod parse;
+
+pub(crate) use atomic::PARTIAL;
+pub use atomic::replace_file;
+pub use error::{ErrorKind, WeightsError};
+pub(crate) use error::{label, one_line};
+pub use file::{Encoder, NamedTensor, WeightFile, save};
+pub(crate) use metadata::{MAX_CHANNELS, MAX_SIDE};
+pub use metadata::{Metadata, MetadataError, Preprocess};
+pub use parse::{from_bytes, load};

@@ -1,0 +1,37 @@
+//! Every kernel against its f64 reference: the cases of the registry, with the kernels of every device class.
+
+use crate::{Device, trial};
+use libtest_mimic::Trial;
+use nin_wgpu::gpu::verify::run_case;
+use nin_wgpu::gpu::Gpu;
+use nin_wgpu::graph::Case;
+use nin_wgpu::kernels::{DeviceClass, Target};
+use nin_wgpu::ops::REGISTRY;
+
+pub const CLASSES: [(DeviceClass, &str); 2] = [(DeviceClass::Cpu, "cpu"), (DeviceClass::Gpu, "gpu")];
+
+pub fn trials(device: Option<&Device>) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for layer in REGISTRY {
+        for (class, label) in CLASSES {
+            let name = format!("registry::{}::{label}", layer.name);
+            trials.push(trial(device, name, move |gpu| run_all(gpu, class, (layer.cases)(false))));
+        }
+    }
+    trials
+}
+
+/// Runs cases with the kernels of a class; the error lists those that failed.
+pub fn run_all(gpu: &Gpu, class: DeviceClass, cases: Vec<Case>) -> Result<(), String> {
+    let target = Target { class, ..gpu.target().clone() };
+    let count = cases.len();
+    let mut failed = Vec::new();
+    for case in cases {
+        match run_case(gpu, &target, &case) {
+            Ok(Ok(_)) => {}
+            Ok(Err(message)) => failed.push(format!("{} {}: {message}", case.op.name(), case.name)),
+            Err(error) => return Err(format!("{} {}: {error}", case.op.name(), case.name)),
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(format!("{} of {count} failed:\n{}", failed.len(), failed[..failed.len().min(10)].join("\n"))) }
+}

@@ -1,0 +1,38 @@
+//! Tests that need a device. Without one they are reported as ignored, never as passed.
+
+mod kernels;
+
+use libtest_mimic::{Arguments, Trial};
+use nin_wgpu::gpu::{Gpu, GpuError, OpenOptions};
+use std::sync::Arc;
+
+/// A device shared by the tests; they run one after the other, because the device is one.
+pub type Device = Arc<Gpu>;
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let device = match Gpu::open(&OpenOptions::default()) {
+        Ok(gpu) => Some(Arc::new(gpu)),
+        Err(GpuError::NoAdapter) => None,
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::exit(1);
+        }
+    };
+    match &device {
+        Some(gpu) => eprintln!("device: {} ({})", gpu.adapter().name, gpu.adapter().driver),
+        None => eprintln!("no adapter: every test is reported as ignored"),
+    }
+    let mut trials = Vec::new();
+    trials.extend(kernels::trials(device.as_ref()));
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A test of the device; ignored where there is none.
+pub fn trial(device: Option<&Device>, name: impl Into<String>, test: impl FnOnce(&Gpu) -> Result<(), String> + Send + 'static) -> Trial {
+    match device.cloned() {
+        Some(gpu) => Trial::test(name, move || test(&gpu).map_err(Into::into)),
+        None => Trial::test(name, || Ok(())).with_ignored_flag(true),
+    }
+}
