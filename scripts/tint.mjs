@@ -36,7 +36,7 @@ function shaderFiles(root) {
     .sort();
 }
 
-/** A device on Dawn's null backend with WebGPU's default limits. */
+/** A device on Dawn's null backend with WebGPU's default limits, and the instance it belongs to. */
 async function nullDevice() {
   const require = createRequire(join(resolve(modules), 'package.json'));
   const { create, globals } = await import(pathToFileURL(require.resolve('webgpu')));
@@ -44,7 +44,7 @@ async function nullDevice() {
   const gpu = create(['backend=null']);
   const adapter = await gpu.requestAdapter();
   if (!adapter) throw new Error('Dawn offers no null adapter');
-  return adapter.requestDevice();
+  return { gpu, device: await adapter.requestDevice() };
 }
 
 /** Runs `action` and returns its result and the text of the validation error it caused, if any. */
@@ -79,7 +79,6 @@ async function checkShader(device, label, code) {
   const entries = [...withoutComments.matchAll(/@compute\b[^{;]*?\bfn\s+(\w+)/g)].map((m) => m[1]);
   if (entries.length === 0) errors.push(`${label}: no compute entry point`);
   for (const entryPoint of entries) {
-    // Not createComputePipelineAsync: Dawn's worker threads abort now and then under Node.
     const { error: failure } = await validated(device, () =>
       device.createComputePipeline({
         label: `${label} ${entryPoint}`,
@@ -97,7 +96,9 @@ if (files.length === 0) {
   console.error(`Tint: no .wgsl file under ${folder}; write the expanded shaders there first`);
   process.exit(1);
 }
-const device = await nullDevice();
+// The instance must outlive the device: were it collected, Dawn would crash in its own threads.
+const { gpu, device } = await nullDevice();
+globalThis.dawnInstance = gpu;
 let entryPoints = 0;
 let failures = 0;
 for (const file of files) {

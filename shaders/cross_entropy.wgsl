@@ -47,7 +47,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
             best = value;
             predicted = k;
         }
-        if value > target_logit || value == target_logit && k < label {
+        if value > target_logit || (value == target_logit && k < label) {
             rank += 1u;
         }
     }

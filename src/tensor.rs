@@ -35,7 +35,7 @@ impl Tensor {
     }
 
     /// Element-wise function.
-    pub fn map(&self, f: impl Fn(f64) -> f64) -> Tensor {
+    pub fn map(&self, mut f: impl FnMut(f64) -> f64) -> Tensor {
         Tensor { shape: self.shape.clone(), data: self.data.iter().map(|v| f(*v)).collect() }
     }
 

@@ -115,7 +115,7 @@ impl Context {
 
     /// Opens the chosen adapter and says so where it is slow.
     pub fn open_gpu(&self) -> Result<Gpu, Failure> {
-        let gpu = Gpu::open(&OpenOptions { device: self.device.clone() })?;
+        let gpu = Gpu::open(&OpenOptions { device: self.device.clone(), ..Default::default() })?;
         let adapter = gpu.adapter();
         if adapter.kind == "cpu" && self.device.is_none() {
             self.note(&format!("note: there is no GPU adapter; using the CPU through {} ({})", adapter.name, adapter.backend));

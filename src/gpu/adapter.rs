@@ -101,10 +101,11 @@ pub(super) fn describe(index: usize, adapter: &Adapter) -> AdapterDescription {
 }
 
 /// The facts that kernels are chosen by.
-pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits) -> Target {
-    let class = match std::env::var("NIN_WGPU_KERNELS").as_deref() {
-        Ok("cpu") => DeviceClass::Cpu,
-        Ok("gpu") => DeviceClass::Gpu,
+pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, class: Option<DeviceClass>) -> Target {
+    let class = match (class, std::env::var("NIN_WGPU_KERNELS").as_deref()) {
+        (Some(class), _) => class,
+        (None, Ok("cpu")) => DeviceClass::Cpu,
+        (None, Ok("gpu")) => DeviceClass::Gpu,
         _ if adapter.get_info().device_type == DeviceType::Cpu => DeviceClass::Cpu,
         _ => DeviceClass::Gpu,
     };

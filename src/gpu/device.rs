@@ -4,7 +4,7 @@ use super::adapter;
 use super::buffers::DeviceBuffer;
 use super::pipelines::Pipelines;
 use super::{AdapterDescription, GpuError};
-use crate::kernels::Target;
+use crate::kernels::{DeviceClass, Target};
 use std::sync::{Arc, Mutex};
 
 /// How to open a device.
@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex};
 pub struct OpenOptions {
     /// An index, a backend or part of a name, as `--device` takes it.
     pub device: Option<String>,
+    /// Use the kernels for this class instead of those that suit the adapter; `NIN_WGPU_KERNELS=cpu|gpu` does the same.
+    pub class: Option<DeviceClass>,
 }
 
 /// An adapter opened for work. Cheap to share by reference; all methods take `&self`.
@@ -61,7 +63,7 @@ impl Gpu {
         });
         Ok(Gpu {
             pipelines: Pipelines::default(),
-            target: adapter::target(&chosen, &limits),
+            target: adapter::target(&chosen, &limits, options.class),
             uniform_alignment: limits.min_uniform_buffer_offset_alignment.into(),
             adapter: description,
             device,

@@ -7,6 +7,7 @@ use crate::passes::ScheduledDispatch;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Most workgroups in one dimension that every adapter allows.
 const MAX_WORKGROUPS: u64 = 65_535;
@@ -90,14 +91,39 @@ impl Program {
         Ok(Program { dispatches: prepared })
     }
 
+    /// Seconds that each dispatch takes on its own, the median of `repeats` submits: for adapters without timestamps.
+    pub fn time_each(&self, gpu: &Gpu, repeats: usize) -> Result<Vec<f64>, GpuError> {
+        let mut medians = Vec::new();
+        for prepared in &self.dispatches {
+            let mut seconds = Vec::new();
+            for _ in 0..repeats.max(1) {
+                let mut encoder = gpu.device.create_command_encoder(&Default::default());
+                prepared.encode(&mut encoder.begin_compute_pass(&Default::default()), 0);
+                let started = Instant::now();
+                gpu.queue.submit([encoder.finish()]);
+                gpu.wait()?;
+                seconds.push(started.elapsed().as_secs_f64());
+            }
+            seconds.sort_by(f64::total_cmp);
+            medians.push(seconds[seconds.len() / 2]);
+        }
+        Ok(medians)
+    }
+
     fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step_offset: u32) {
         for prepared in &self.dispatches {
-            pass.set_pipeline(&prepared.pipeline.pipeline);
-            let offsets: &[u32] = if prepared.has_step { &[step_offset] } else { &[] };
-            pass.set_bind_group(0, &prepared.bind_group, offsets);
-            let [x, y, z] = prepared.workgroups;
-            pass.dispatch_workgroups(x, y, z);
+            prepared.encode(pass, step_offset);
         }
+    }
+}
+
+impl Prepared {
+    fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step_offset: u32) {
+        pass.set_pipeline(&self.pipeline.pipeline);
+        let offsets: &[u32] = if self.has_step { &[step_offset] } else { &[] };
+        pass.set_bind_group(0, &self.bind_group, offsets);
+        let [x, y, z] = self.workgroups;
+        pass.dispatch_workgroups(x, y, z);
     }
 }
 

@@ -92,6 +92,15 @@ pub fn run_case(gpu: &Gpu, target: &Target, case: &Case) -> Result<Result<f64, S
     Ok(Ok(worst))
 }
 
+/// Runs the kernels of a case for `target` and returns its outputs in logical order, elements of an integer layout as
+/// bit patterns: for comparing with values that somebody else computed.
+pub fn run_outputs(gpu: &Gpu, target: &Target, case: &Case) -> Result<Vec<Vec<f32>>, GpuError> {
+    let facts: Vec<&Fact> = case.inputs.iter().map(|(fact, _)| fact).collect();
+    let outputs = case.op.outputs(&facts).map_err(|error| GpuError::Refused(error.to_string()))?;
+    let memories = execute(gpu, target, case, &outputs, false, &vec![true; outputs.len()])?;
+    Ok(outputs.iter().zip(&memories).map(|(fact, memory)| fact.unpack(memory)).collect())
+}
+
 /// Logical values as doubles; integer layouts carry bit patterns.
 fn to_tensor(fact: &Fact, values: &[f32]) -> Tensor {
     let data = values.iter().map(|v| if is_integer(fact) { f64::from(v.to_bits()) } else { f64::from(*v) });

@@ -5,8 +5,10 @@
 
 mod builder;
 mod dump;
+mod interpret;
 mod op;
 
+pub use interpret::interpret;
 pub use builder::{Builder, Module, Scope};
 pub use op::{Case, Fusion, Gradient, Lowered, Lowering, Op, Operand, Tolerance};
 

@@ -159,26 +159,30 @@ impl Op for MaxPool2dBackward {
     }
 }
 
+/// Test cases of a max pool over `[N, C, H, W]`: forward, backward and masked backward, bit for bit.
+pub fn max_pool2d_cases(window: Window, [n, c, h, w]: [usize; 4]) -> Vec<Case> {
+    let x = Fact::activation(n, c, h, w);
+    let pool = MaxPool2d { window };
+    // Below zero, so that padding would win if it took part; with many ties.
+    let values: Vec<f32> = random_integers(&x.shape, 1, 3).into_iter().map(|v| v - 5.0).collect();
+    let outputs = pool.reference(&[Tensor::from_f32(&x.shape, &values)], &Step::default());
+    let dy = Fact { shape: outputs[0].shape.clone(), ..x.clone() };
+    let winner = (winner_fact(&dy), outputs[1].data.iter().map(|offset| f32::from_bits(*offset as u32)).collect());
+    let case = |direction: &str, op: Arc<dyn Op>, inputs: Vec<(Fact, Vec<f32>)>| {
+        let tolerance = vec![Tolerance::Exact; if direction == "forward" { 2 } else { 1 }];
+        Case { name: format!("{direction} {window}, {}", x.shape), op, inputs, step: Step::default(), tolerance }
+    };
+    let gradient = (dy.clone(), random_integers(&dy.shape, 2, 50));
+    let backward = |masked| Arc::new(MaxPool2dBackward { window, input: x.clone(), masked });
+    vec![
+        case("forward", Arc::new(pool), vec![(x.clone(), values)]),
+        case("backward", backward(false), vec![gradient.clone(), winner.clone()]),
+        case("masked backward", backward(true), vec![gradient, winner, (x.clone(), random_reals(&x.shape, 3))]),
+    ]
+}
+
 pub(super) fn cases(quick: bool) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for (window, [n, c, h, w]) in shapes() {
-        let x = Fact::activation(n, c, h, w);
-        let pool = MaxPool2d { window };
-        // Below zero, so that padding would win if it took part; with many ties.
-        let values: Vec<f32> = random_integers(&x.shape, 1, 3).into_iter().map(|v| v - 5.0).collect();
-        let outputs = pool.reference(&[Tensor::from_f32(&x.shape, &values)], &Step::default());
-        let dy = Fact { shape: outputs[0].shape.clone(), ..x.clone() };
-        let winner = (winner_fact(&dy), outputs[1].data.iter().map(|offset| f32::from_bits(*offset as u32)).collect());
-        let mut add = |direction: &str, op: Arc<dyn Op>, inputs: Vec<(Fact, Vec<f32>)>| {
-            let tolerance = vec![Tolerance::Exact; if direction == "forward" { 2 } else { 1 }];
-            cases.push(Case { name: format!("{direction} {window}, {}", x.shape), op, inputs, step: Step::default(), tolerance });
-        };
-        let gradient = (dy.clone(), random_integers(&dy.shape, 2, 50));
-        let backward = |masked| Arc::new(MaxPool2dBackward { window, input: x.clone(), masked });
-        add("forward", Arc::new(pool), vec![(x.clone(), values)]);
-        add("backward", backward(false), vec![gradient.clone(), winner.clone()]);
-        add("masked backward", backward(true), vec![gradient, winner, (x.clone(), random_reals(&x.shape, 3))]);
-    }
+    let mut cases: Vec<Case> = shapes().into_iter().flat_map(|(window, input)| max_pool2d_cases(window, input)).collect();
     if quick {
         cases.truncate(6);
     }

@@ -19,13 +19,13 @@ mod relu;
 mod softmax;
 
 pub use add::Add;
-pub use avg_pool2d::{AvgPool2d, AvgPool2dBackward};
+pub use avg_pool2d::{AvgPool2d, AvgPool2dBackward, avg_pool2d_cases};
 pub use conv2d::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight};
 pub use cross_entropy::{CrossEntropyBackward, SoftmaxCrossEntropy};
 pub use dropout::Dropout;
 pub use global_avg_pool::{GlobalAvgPool, GlobalAvgPoolBackward};
 pub use image_input::{Augment, ImageInput};
-pub use max_pool2d::{MaxPool2d, MaxPool2dBackward};
+pub use max_pool2d::{MaxPool2d, MaxPool2dBackward, max_pool2d_cases};
 pub use metrics::Metrics;
 pub use optimizer::{Optimizer, accumulate, start_sum};
 pub use relu::{Relu, ReluBackward};

@@ -9,6 +9,8 @@ mod fuse;
 mod order;
 mod plan;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 pub use autodiff::{AutodiffError, autodiff};
 pub use fuse::fuse;

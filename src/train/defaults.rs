@@ -137,12 +137,12 @@ fn small(base: TrainConfig) -> TrainConfig {
         warmup_epochs: 0.5,
         dropout: 0.0,
         init: Init::Kaiming,
-        head_bias: Some(1.0),
+        head_bias: Some(5.0),
         mean: vec![0.2860],
         std: vec![0.3530],
         augment: Augment {
             flip: true,
-            shift: 1,
+            shift: 0,
         },
         ..base
     }

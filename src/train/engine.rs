@@ -144,8 +144,9 @@ impl TrainEngine {
         batch: usize,
         max_pass: usize,
         tensors: &[&NamedTensor],
+        switches: CompileOptions,
     ) -> Result<Self, TrainError> {
-        let network = compile(model, options, input, Purpose::Train, batch, max_pass, gpu.target(), CompileOptions::from_env())?;
+        let network = compile(model, options, input, Purpose::Train, batch, max_pass, gpu.target(), switches)?;
         let parameters = DeviceParameters::upload(gpu, &network.compiled.graph, tensors)?;
         let bytes = parameters.arena.bytes;
         let passes = batch.div_ceil(network.micro_batch);
@@ -273,6 +274,13 @@ impl TrainEngine {
         Ok(())
     }
 
+    /// Layer path, kernel and seconds of every dispatch of one pass, with whatever the buffers hold.
+    pub fn time_each(&self, gpu: &Gpu, repeats: usize) -> Result<Vec<(String, String, f64)>, TrainError> {
+        let seconds = self.loaded.program.time_each(gpu, repeats)?;
+        let dispatches = &self.loaded.network.compiled.schedule.dispatches;
+        Ok(dispatches.iter().zip(seconds).map(|(d, s)| (d.path.clone(), d.dispatch.kernel.name(), s)).collect())
+    }
+
     /// The optimizer's state, by name.
     pub fn download_state(&self, gpu: &Gpu) -> Result<Vec<(String, Vec<NamedTensor>)>, TrainError> {
         let names = self.optimizer.state_buffers().iter().enumerate();
@@ -291,6 +299,12 @@ impl TrainEngine {
             self.parameters.write(gpu, buffer, self.graph(), &tensors.iter().collect::<Vec<_>>());
         }
         Ok(())
+    }
+
+    /// The gradients of the last update.
+    pub fn download_gradients(&self, gpu: &Gpu) -> Result<Vec<NamedTensor>, TrainError> {
+        let role = if self.sum.is_some() { BufferRole::GradientSum } else { BufferRole::Gradients };
+        Ok(self.parameters.read(gpu, self.loaded.buffer(role)?, self.graph())?)
     }
 
     /// The parameters in logical order.

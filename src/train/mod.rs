@@ -12,6 +12,7 @@ mod error;
 mod failure;
 mod init;
 pub mod metrics;
+pub mod plot;
 pub mod predict;
 pub mod run_dir;
 pub mod schedule;

@@ -76,6 +76,11 @@ impl RunDir {
         self.path.join("metrics.jsonl")
     }
 
+    /// The same as a picture.
+    pub fn curves(&self) -> PathBuf {
+        self.path.join("curves.svg")
+    }
+
     /// Weights after the last update that was saved.
     pub fn last_weights(&self) -> PathBuf {
         self.path.join("last.safetensors")

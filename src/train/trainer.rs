@@ -5,6 +5,7 @@ use super::config::{self, ConfigError, TrainConfig};
 use super::engine::{ForwardEngine, StepResult, TrainEngine};
 use super::init::initial_parameters;
 use super::metrics::{EpochLine, MetricsLog, StepLine};
+use super::plot;
 use super::run_dir::{RunDir, RunLog};
 use super::schedule::learning_rate;
 use super::TrainError;
@@ -13,6 +14,7 @@ use crate::data::{self, Dataset, Loader, Order, batches_per_epoch};
 use crate::gpu::Gpu;
 use crate::models::{InputOptions, Model, ModelOptions, Purpose};
 use crate::ops::{Augment, Optimizer};
+use crate::passes::CompileOptions;
 use crate::weights::{self, Metadata, NamedTensor, Preprocess};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -169,7 +171,9 @@ impl Run {
         })?;
         let dataset = open_data(&config)?;
         dataset.notes.iter().for_each(|note| observer.note(note));
-        fit_classes(&mut config, model, &dataset, observer)?;
+        if resumed.is_none() {
+            fit_classes(&mut config, model, &dataset, observer)?;
+        }
         check_channels(&config, &dataset)?;
         let fingerprint = data::fingerprint(dataset.train.as_ref())?;
 
@@ -193,7 +197,7 @@ impl Run {
             (None, None) => initial_parameters(&description, &config),
         };
         let tensors: Vec<&NamedTensor> = parameters.iter().collect();
-        let engine = TrainEngine::new(gpu, model, &options, &input, optimizer(&config), config.images_per_update(), config.batch_size, &tensors)?;
+        let engine = TrainEngine::new(gpu, model, &options, &input, optimizer(&config), config.images_per_update(), config.batch_size, &tensors, CompileOptions::from_env())?;
         let evaluator = if dataset.test.is_empty() {
             None
         } else {
@@ -340,8 +344,9 @@ impl Run {
             test_acc,
             seconds: self.sums.epoch_seconds + started.elapsed().as_secs_f64(),
         };
-        let is_best = self.best_accuracy.is_none_or(|best| test_acc > best);
-        if is_best {
+        // Without test images the accuracy is not a number: the last epoch counts as the best.
+        let is_best = test_acc.is_nan() || self.best_accuracy.is_none_or(|best| test_acc > best);
+        if is_best && test_acc.is_finite() {
             self.best_accuracy = Some(test_acc);
         }
         self.epoch += 1;
@@ -351,6 +356,7 @@ impl Run {
 
         self.metrics.epoch(&line)?;
         self.metrics.sync()?;
+        plot::write(&self.dir.metrics(), &self.dir.curves(), self.steps_per_epoch() as u64)?;
         let parameters = self.save(gpu)?;
         if is_best {
             weights::save(&self.dir.best_weights(), &parameters, Some(&self.metadata))?;

@@ -21,17 +21,21 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
     trials
 }
 
-/// Runs cases with the kernels of a class; the error lists those that failed.
-pub fn run_all(gpu: &Gpu, class: DeviceClass, cases: Vec<Case>) -> Result<(), String> {
+/// Runs cases with the kernels of a class; the error lists those that failed. No cases at all are an error too.
+pub fn run_all(gpu: &Gpu, class: DeviceClass, cases: impl IntoIterator<Item = Case>) -> Result<(), String> {
     let target = Target { class, ..gpu.target().clone() };
-    let count = cases.len();
+    let mut count = 0;
     let mut failed = Vec::new();
     for case in cases {
+        count += 1;
         match run_case(gpu, &target, &case) {
             Ok(Ok(_)) => {}
             Ok(Err(message)) => failed.push(format!("{} {}: {message}", case.op.name(), case.name)),
             Err(error) => return Err(format!("{} {}: {error}", case.op.name(), case.name)),
         }
+    }
+    if count == 0 {
+        return Err("no cases".into());
     }
     if failed.is_empty() { Ok(()) } else { Err(format!("{} of {count} failed:\n{}", failed.len(), failed[..failed.len().min(10)].join("\n"))) }
 }

@@ -1,6 +1,11 @@
 //! Tests that need a device. Without one they are reported as ignored, never as passed.
 
+mod conv_shapes;
+mod golden_ops;
 mod kernels;
+mod network;
+mod optimizers;
+mod pools;
 
 use libtest_mimic::{Arguments, Trial};
 use nin_wgpu::gpu::{Gpu, GpuError, OpenOptions};
@@ -26,6 +31,11 @@ fn main() {
     }
     let mut trials = Vec::new();
     trials.extend(kernels::trials(device.as_ref()));
+    trials.extend(network::trials(device.as_ref()));
+    trials.extend(conv_shapes::trials(device.as_ref()));
+    trials.extend(pools::trials(device.as_ref()));
+    trials.extend(golden_ops::trials(device.as_ref()));
+    trials.extend(optimizers::trials(device.as_ref()));
     libtest_mimic::run(&arguments, trials).exit();
 }
 

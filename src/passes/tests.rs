@@ -1,0 +1,138 @@
+//! Gradient rules against finite differences, in double precision on the host.
+
+use super::{CompileOptions, autodiff, compile};
+use crate::graph::{Builder, Graph, ParameterRole, ValueId, ValueKind, interpret};
+use crate::kernels::{DeviceClass, Step, Target};
+use crate::models::{InputOptions, Model, ModelOptions, Purpose, network};
+use crate::ops::{Add, SoftmaxCrossEntropy};
+use crate::rng::Stream;
+use crate::shape::{Fact, Window};
+use crate::tensor::Tensor;
+use std::collections::BTreeMap;
+
+const BATCH: usize = 2;
+
+fn step() -> Step {
+    Step { images: BATCH as u32, total_images: BATCH as u32, seed_lo: 7, step: 3, ..Default::default() }
+}
+
+/// Values for every input and parameter: small reals, labels from `labels`.
+fn values(graph: &Graph, labels: ValueId) -> BTreeMap<ValueId, Tensor> {
+    let mut rng = Stream::new(11, 0, 0, 9);
+    let mut values = BTreeMap::new();
+    for (id, value) in graph.values() {
+        let mut fill = |f: &mut dyn FnMut(&mut Stream) -> f64| Tensor {
+            shape: value.fact.shape.clone(),
+            data: (0..value.fact.shape.elements()).map(|_| f(&mut rng)).collect(),
+        };
+        match value.kind {
+            ValueKind::Input if id == labels => values.insert(id, fill(&mut |rng| f64::from(rng.below(3)))),
+            ValueKind::Input if value.fact.layout.is_integer() => values.insert(id, fill(&mut |rng| f64::from(rng.below(256)))),
+            ValueKind::Input => values.insert(id, fill(&mut |rng| f64::from(rng.uniform_in(-1.0, 1.0)))),
+            ValueKind::Parameter(index) => {
+                let parameter = &graph.parameters[index];
+                let (scale, shift) = match parameter.role {
+                    ParameterRole::Weight => ((6.0 / parameter.fan_in as f64).sqrt(), 0.0),
+                    ParameterRole::Bias => (0.2, 0.2),
+                };
+                values.insert(id, fill(&mut |rng| f64::from(rng.uniform_in(-1.0, 1.0)) * scale + shift))
+            }
+            _ => None,
+        };
+    }
+    values
+}
+
+/// Compares the directional derivative along a random direction with the central difference of the mean loss.
+fn check_directional_derivative(graph: &Graph, rows: ValueId, labels: ValueId) {
+    let start = values(graph, labels);
+    let mut rng = Stream::new(12, 0, 0, 9);
+    let direction: Vec<Tensor> = graph.parameters.iter().map(|p| start[&p.value].map(|_| f64::from(rng.uniform_in(-1.0, 1.0)))).collect();
+    let loss_at = |epsilon: f64| {
+        let mut moved = start.clone();
+        for (parameter, direction) in graph.parameters.iter().zip(&direction) {
+            moved.insert(parameter.value, start[&parameter.value].zip(direction, |w, d| w + epsilon * d));
+        }
+        interpret(graph, moved, &step())[&rows].data.chunks(4).map(|row| row[0]).sum::<f64>() / BATCH as f64
+    };
+    let difference = (loss_at(1e-6) - loss_at(-1e-6)) / 2e-6;
+
+    let all = interpret(graph, start.clone(), &step());
+    let mut derivative = 0.0;
+    for (id, value) in graph.values() {
+        if let ValueKind::Gradient(index) = value.kind {
+            derivative += all[&id].data.iter().zip(&direction[index].data).map(|(g, d)| g * d).sum::<f64>();
+        }
+    }
+    assert!(difference.abs() > 1e-3, "the direction hardly changes the loss: {difference}");
+    assert!((derivative - difference).abs() < 1e-5 * difference.abs(), "derivative {derivative}, difference {difference}");
+}
+
+#[test]
+fn gradients_of_a_model_agree_with_finite_differences() {
+    let options = ModelOptions { classes: 3, in_channels: 1, image_size: [12; 2], dropout: 0.3 };
+    let model = Model::find("nin-small").unwrap();
+    let network = network(model, &options, &InputOptions::plain(&options), Purpose::Train, BATCH, BATCH).unwrap();
+    check_directional_derivative(&network.graph, loss_rows(&network.graph), network.labels.unwrap());
+}
+
+fn loss_rows(graph: &Graph) -> ValueId {
+    graph.nodes.iter().find(|n| n.op.name() == "cross_entropy").unwrap().outputs[0]
+}
+
+/// Two branches that meet in a sum, strides, padding, both pools with rounding up: what no model has all of.
+fn branching() -> (Graph, ValueId, ValueId) {
+    let mut builder = Builder::new();
+    let images = builder.input("images", Fact::activation(BATCH, 3, 9, 8));
+    let labels = builder.input("labels", Fact::index(&[BATCH]));
+    let mut s = builder.sequential(images);
+    s.conv2d(5, Window { kernel: [3, 2], stride: [2, 1], padding: [1, 1], ceil_mode: false }).unwrap();
+    s.relu().unwrap();
+    s.dropout(0.4).unwrap();
+    let trunk = s.value();
+    s.conv2d(6, Window::square(3, 1, 1)).unwrap();
+    s.avg_pool2d(Window { padding: [1, 1], ..Window::square(3, 2, 1).ceil() }).unwrap();
+    let left = s.value();
+    let mut s = builder.sequential(trunk);
+    s.conv2d(6, Window::square(1, 1, 0)).unwrap();
+    s.relu().unwrap();
+    s.max_pool2d(Window { padding: [1, 1], ..Window::square(3, 2, 1).ceil() }).unwrap();
+    let right = s.value();
+    let sum = builder.node("sum", Add, &[left, right]).unwrap();
+    let mut s = builder.sequential(sum);
+    s.conv2d(3, Window::square(2, 1, 0)).unwrap();
+    s.global_avg_pool().unwrap();
+    let logits = s.value();
+    let rows = builder.node("loss", SoftmaxCrossEntropy, &[logits, labels]).unwrap();
+    let mut graph = builder.graph;
+    autodiff(&mut graph, rows).unwrap();
+    (graph, rows, labels)
+}
+
+#[test]
+fn gradients_of_branches_agree_with_finite_differences() {
+    let (graph, rows, labels) = branching();
+    check_directional_derivative(&graph, rows, labels);
+}
+
+#[test]
+fn the_first_convolution_gets_no_input_gradient() {
+    let (graph, ..) = branching();
+    let count = |name| graph.nodes.iter().filter(|n| n.op.name() == name).count();
+    assert_eq!(count("conv2d_backward_weight"), 4);
+    assert_eq!(count("conv2d_backward_input"), 3);
+}
+
+#[test]
+fn values_alive_at_once_never_share_a_slot() {
+    let (graph, ..) = branching();
+    let compiled = compile(graph, &Target::baseline(DeviceClass::Gpu), CompileOptions::default()).unwrap();
+    let tenants = &compiled.plan.tenants;
+    assert!(compiled.plan.slots.len() < tenants.len(), "nothing is shared");
+    for (i, a) in tenants.iter().enumerate() {
+        for b in &tenants[i + 1..] {
+            assert!(a.slot != b.slot || a.to < b.from || b.to < a.from, "{a:?} and {b:?}");
+            assert!(compiled.plan.slots[a.slot] >= a.bytes);
+        }
+    }
+}

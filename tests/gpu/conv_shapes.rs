@@ -1,0 +1,105 @@
+//! Convolutions over the shapes of `tests/goldens/conv_shapes.txt`: every direction, whole numbers bit for bit and
+//! reals within the rounding of a sum. Also dispatches and tensors that are too large for simple code.
+
+use crate::kernels::{CLASSES, run_all};
+use crate::{Device, trial};
+use libtest_mimic::Trial;
+use nin_wgpu::graph::{Case, Graph, Op, Tolerance, ValueKind};
+use nin_wgpu::kernels::{DeviceClass, Step, Target};
+use nin_wgpu::ops::conv2d::{Direction, ShapeCase, exact_case, real_case};
+use nin_wgpu::ops::{Add, Relu, ReluBackward};
+use nin_wgpu::passes::{CompileOptions, PlanError, compile};
+use nin_wgpu::shape::{Fact, Window};
+use std::sync::Arc;
+
+const SHAPES: &str = include_str!("../goldens/conv_shapes.txt");
+const SHAPES_AT_LEAST: usize = 400;
+const SHAPES_PER_TRIAL: usize = 40;
+
+pub fn trials(device: Option<&Device>) -> Vec<Trial> {
+    let shapes = match shapes() {
+        Ok(shapes) => shapes,
+        Err(error) => return vec![Trial::test("conv_shapes::list", move || Err(error.into()))],
+    };
+    let count = shapes.len();
+    let mut trials = vec![
+        Trial::test("conv_shapes::list", move || {
+            (count >= SHAPES_AT_LEAST).then_some(()).ok_or_else(|| format!("{count} shapes, expected {SHAPES_AT_LEAST}").into())
+        }),
+        trial(device, "large::over_65535_workgroups", |gpu| run_all(gpu, gpu.target().class, large_cases())),
+        Trial::test("large::baseline_limit", || refuses_large_tensors(&Target::baseline(DeviceClass::Cpu)).map_err(Into::into)),
+        trial(device, "large::adapter_limit", |gpu| refuses_large_tensors(gpu.target())),
+    ];
+    // SwiftShader takes several times as long as llvmpipe. Each stride of the list meets every family of shapes.
+    let stride = if device.is_some_and(|gpu| gpu.adapter().name.contains("SwiftShader")) { 8 } else { 1 };
+    let thinned = if stride > 1 { format!("::every_{stride}th") } else { String::new() };
+    for (class, label) in CLASSES {
+        for (number, group) in shapes.chunks(SHAPES_PER_TRIAL).enumerate() {
+            let first = number * SHAPES_PER_TRIAL;
+            let name = format!("conv_shapes::{first:03}..{:03}::{label}{thinned}", first + group.len());
+            let group: Vec<_> = group.iter().step_by(stride).cloned().collect();
+            trials.push(trial(device, name, move |gpu| run_all(gpu, class, group.iter().flat_map(cases))));
+        }
+    }
+    trials
+}
+
+/// The cases of a shape, named after it.
+fn cases((name, shape): &(String, ShapeCase)) -> impl Iterator<Item = Case> {
+    let with_name = move |case: Case| Case { name: format!("{name}: {}", case.name), ..case };
+    Direction::ALL.into_iter().flat_map(move |direction| [exact_case(shape, direction), real_case(shape, direction)].map(with_name))
+}
+
+/// Parses `ic ih iw oc kh kw sh sw ph pw batch name`.
+fn shapes() -> Result<Vec<(String, ShapeCase)>, String> {
+    let mut shapes = Vec::new();
+    for line in SHAPES.lines().filter(|line| !line.starts_with('#')) {
+        let (numbers, name) = line.rsplit_once(' ').ok_or_else(|| format!("{line}: no name"))?;
+        let numbers: Result<Vec<usize>, _> = numbers.split(' ').map(str::parse).collect();
+        let Ok(&[c, h, w, outputs, kh, kw, sh, sw, ph, pw, batch]) = numbers.as_deref() else { return Err(format!("{line}: not a shape")) };
+        let window = Window { kernel: [kh, kw], stride: [sh, sw], padding: [ph, pw], ceil_mode: false };
+        shapes.push((name.to_string(), ShapeCase { batch, input: [c, h, w], outputs, window }));
+    }
+    Ok(shapes)
+}
+
+/// Element-wise operations on more elements than 65,535 workgroups of 64 cover, so that dispatches fold over y.
+fn large_cases() -> Vec<Case> {
+    let fact = Fact::activation(1, 4, 1031, 1033);
+    assert!(fact.words() > 65_535 * 64);
+    // Small whole numbers of both signs, different for each operand and at each place nearby.
+    let values = |seed: usize| (fact.clone(), (0..fact.words()).map(|i| ((i * 7 + i / 1031 + seed) % 201) as f32 - 100.0).collect::<Vec<f32>>());
+    let case = |op: Arc<dyn Op>, inputs| Case {
+        name: fact.shape.to_string(),
+        op,
+        inputs,
+        step: Step::default(),
+        tolerance: vec![Tolerance::Exact],
+    };
+    vec![
+        case(Arc::new(Relu), vec![values(1)]),
+        case(Arc::new(ReluBackward), vec![values(1), values(50)]),
+        case(Arc::new(Add), vec![values(1), values(50)]),
+    ]
+}
+
+/// A tensor that fills a binding is planned; one that is larger is refused before anything is allocated.
+fn refuses_large_tensors(target: &Target) -> Result<(), String> {
+    let limit = target.max_binding_bytes.min(target.max_buffer_bytes);
+    let compile_relu = |pixels: u64| {
+        let mut graph = Graph::default();
+        let x = graph.add_value("x", Fact::activation(1, 4, 1, pixels as usize), ValueKind::Input);
+        let y = graph.add_single("0", Arc::new(Relu), &[x]).map_err(|e| e.to_string())?;
+        graph.set_kind(y, ValueKind::Output);
+        Ok::<_, String>(compile(graph, target, CompileOptions::default()))
+    };
+    let pixels = limit / 16;
+    if let Err(error) = compile_relu(pixels)? {
+        return Err(format!("{} bytes refused: {error}", pixels * 16));
+    }
+    match compile_relu(pixels + 1)? {
+        Err(PlanError::TooLarge { bytes, limit: reported, .. }) if bytes == (pixels + 1) * 16 && reported == limit => Ok(()),
+        Err(error) => Err(format!("wrong numbers in: {error}")),
+        Ok(_) => Err(format!("{} bytes accepted over a limit of {limit}", (pixels + 1) * 16)),
+    }
+}

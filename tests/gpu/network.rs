@@ -1,0 +1,216 @@
+//! Whole networks on the device: gradients against the f64 reference, and what must not change a single bit.
+
+use crate::{Device, trial};
+use libtest_mimic::Trial;
+use nin_wgpu::data::Batch;
+use nin_wgpu::gpu::{Gpu, OpenOptions};
+use nin_wgpu::graph::{ValueKind, interpret};
+use nin_wgpu::kernels::{DeviceClass, Step};
+use nin_wgpu::models::{InputOptions, Model, ModelOptions, Purpose, network};
+use nin_wgpu::ops::{Augment, Optimizer};
+use nin_wgpu::passes::{CompileOptions, PlanOptions};
+use nin_wgpu::rng::Stream;
+use nin_wgpu::tensor::Tensor;
+use nin_wgpu::train::config::TrainConfig;
+use nin_wgpu::train::engine::{StepResult, TrainEngine};
+use nin_wgpu::train::initial_parameters;
+use nin_wgpu::weights::NamedTensor;
+use std::collections::BTreeMap;
+
+const BATCH: usize = 6;
+const SGD: Optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-3 };
+
+pub fn trials(device: Option<&Device>) -> Vec<Trial> {
+    vec![
+        trial(device, "network::gradients::nin-small", |gpu| gradients(gpu, "nin-small", 14)),
+        trial(device, "network::gradients::nin-cifar", |gpu| gradients(gpu, "nin-cifar", 7)),
+        trial(device, "network::gradients::nin-small with GPU kernels", |_| {
+            let options = OpenOptions { class: Some(DeviceClass::Gpu), ..Default::default() };
+            gradients(&Gpu::open(&options).map_err(|e| e.to_string())?, "nin-small", 14)
+        }),
+        trial(device, "network::fused equals unfused", |gpu| {
+            same_bits(gpu, CompileOptions::default(), CompileOptions { fuse: false, ..Default::default() })
+        }),
+        trial(device, "network::planned equals unplanned", |gpu| {
+            same_bits(gpu, CompileOptions::default(), CompileOptions { plan: PlanOptions { share: false }, ..Default::default() })
+        }),
+        trial(device, "network::the same run twice", |gpu| same_bits(gpu, CompileOptions::default(), CompileOptions::default())),
+        trial(device, "network::micro-batches", micro_batches),
+        trial(device, "network::a partial batch", partial_batch),
+    ]
+}
+
+/// A small instance of a model with everything switched on.
+struct Setup {
+    model: &'static Model,
+    options: ModelOptions,
+    input: InputOptions,
+    parameters: Vec<NamedTensor>,
+}
+
+impl Setup {
+    fn new(name: &str, side: usize) -> Self {
+        let model = Model::find(name).expect("a known model");
+        let options = ModelOptions { image_size: [side; 2], dropout: 0.25, ..model.defaults.clone() };
+        let input = InputOptions {
+            source: [options.in_channels, side - 2, side + 1],
+            mean: vec![0.4],
+            std: vec![0.3],
+            augment: Some(Augment { flip: true, shift: 2 }),
+        };
+        let mut config = TrainConfig::defaults(name).expect("defaults of a known model");
+        config.head_bias = Some(1.0);
+        let parameters = initial_parameters(&model.describe(&options).expect("a valid size"), &config);
+        Setup { model, options, input, parameters }
+    }
+
+    fn engine(&self, gpu: &Gpu, max_pass: usize, switches: CompileOptions) -> Result<TrainEngine, String> {
+        let tensors: Vec<_> = self.parameters.iter().collect();
+        TrainEngine::new(gpu, self.model, &self.options, &self.input, SGD, BATCH, max_pass, &tensors, switches).map_err(|e| e.to_string())
+    }
+
+    fn batch(&self, seed: u64) -> Batch {
+        let mut rng = Stream::new(seed, 0, 0, 9);
+        let bytes = BATCH * self.input.source.iter().product::<usize>();
+        Batch {
+            pixels: (0..bytes).map(|_| rng.below(256) as u8).collect(),
+            labels: (0..BATCH).map(|_| rng.below(10)).collect(),
+            ids: (0..BATCH as u32).map(|i| i * 7 + seed as u32).collect(),
+            count: BATCH,
+        }
+    }
+
+    /// Trains for `steps` updates; the results of the updates and the parameters.
+    fn run(&self, gpu: &Gpu, engine: &mut TrainEngine, steps: u64) -> Result<(Vec<StepResult>, Vec<NamedTensor>), String> {
+        let mut results = Vec::new();
+        for number in 0..steps {
+            let read_back = number % 2 == 1;
+            engine.step(gpu, &self.batch(number), number, 0, 5, 0.02, read_back, &mut results).map_err(|e| e.to_string())?;
+        }
+        engine.finish(gpu, &mut results).map_err(|e| e.to_string())?;
+        Ok((results, engine.download(gpu).map_err(|e| e.to_string())?))
+    }
+}
+
+/// Loss and gradients of one step against the same graph in double precision.
+fn gradients(gpu: &Gpu, name: &str, side: usize) -> Result<(), String> {
+    let setup = Setup::new(name, side);
+    let batch = setup.batch(3);
+    let mut engine = setup.engine(gpu, BATCH, CompileOptions::default())?;
+    let mut results = Vec::new();
+    engine.step(gpu, &batch, 0, 0, 5, 0.0, false, &mut results).map_err(|e| e.to_string())?;
+    engine.finish(gpu, &mut results).map_err(|e| e.to_string())?;
+    let got = engine.download_gradients(gpu).map_err(|e| e.to_string())?;
+
+    let network = network(setup.model, &setup.options, &setup.input, Purpose::Train, BATCH, BATCH).map_err(|e| e.to_string())?;
+    let graph = &network.graph;
+    let mut inputs = BTreeMap::new();
+    let shape = |id| graph.fact(id).shape.clone();
+    // Pixels lie as height, width, channel; logical order is channel, height, width.
+    let [n, c, h, w] = shape(network.pixels).four();
+    let pixel = |i: usize| {
+        let (x, y, channel, image) = (i % w, i / w % h, i / w / h % c, i / w / h / c);
+        f64::from(batch.pixels[((image * h + y) * w + x) * c + channel])
+    };
+    inputs.insert(network.pixels, Tensor { shape: shape(network.pixels), data: (0..n * c * h * w).map(pixel).collect() });
+    let integers = |values: &[u32]| values.iter().map(|v| f64::from(*v)).collect();
+    inputs.insert(network.ids, Tensor { shape: shape(network.ids), data: integers(&batch.ids) });
+    if let Some(labels) = network.labels {
+        inputs.insert(labels, Tensor { shape: shape(labels), data: integers(&batch.labels) });
+    }
+    for (parameter, tensor) in graph.parameters.iter().zip(&setup.parameters) {
+        inputs.insert(parameter.value, Tensor::from_f32(&shape(parameter.value), &tensor.data));
+    }
+    let count = BATCH as u32;
+    let [seed_lo, seed_hi] = nin_wgpu::rng::key(5);
+    let step = Step { images: count, total_images: count, seed_lo, seed_hi, ..Default::default() };
+    let values = interpret(graph, inputs, &step);
+
+    let metrics = &values[&network.result].data;
+    let loss = results[0].loss_sum;
+    if (loss - metrics[0]).abs() > 1e-5 * metrics[0] {
+        return Err(format!("loss {loss}, reference {}", metrics[0]));
+    }
+    let mut rng = Stream::new(77, 0, 0, 9);
+    let (mut directional, mut expected_directional) = (0.0, 0.0);
+    for (id, value) in graph.values() {
+        let ValueKind::Gradient(index) = value.kind else { continue };
+        let (mut error, mut norm) = (0.0, 0.0);
+        for (got, want) in got[index].data.iter().zip(&values[&id].data) {
+            error += (f64::from(*got) - want).powi(2);
+            norm += want.powi(2);
+            let direction = f64::from(rng.uniform_in(-1.0, 1.0));
+            directional += f64::from(*got) * direction;
+            expected_directional += want * direction;
+        }
+        if error.sqrt() > 1e-4 * norm.sqrt() {
+            return Err(format!("gradient of {}: off by {:e} of {:e}", got[index].name, error.sqrt(), norm.sqrt()));
+        }
+    }
+    if (directional - expected_directional).abs() > 1e-3 * expected_directional.abs() {
+        return Err(format!("directional derivative {directional}, reference {expected_directional}"));
+    }
+    Ok(())
+}
+
+fn same_bits(gpu: &Gpu, one: CompileOptions, other: CompileOptions) -> Result<(), String> {
+    let setup = Setup::new("nin-small", 13);
+    let (losses, parameters) = setup.run(gpu, &mut setup.engine(gpu, BATCH, one)?, 4)?;
+    let (other_losses, other_parameters) = setup.run(gpu, &mut setup.engine(gpu, BATCH, other)?, 4)?;
+    if losses != other_losses {
+        return Err(format!("losses differ: {losses:?} and {other_losses:?}"));
+    }
+    if parameters == setup.parameters {
+        return Err("nothing was learned".into());
+    }
+    let bits = |tensors: &[NamedTensor]| -> Vec<u32> { tensors.iter().flat_map(|t| t.data.iter().map(|v| v.to_bits())).collect() };
+    if bits(&parameters) != bits(&other_parameters) { Err("parameters differ".into()) } else { Ok(()) }
+}
+
+/// A batch in three passes gives what one pass gives, but for the order of sums; dropout and augmentation agree.
+fn micro_batches(gpu: &Gpu) -> Result<(), String> {
+    let setup = Setup::new("nin-small", 13);
+    let mut whole = setup.engine(gpu, BATCH, CompileOptions::default())?;
+    let mut parts = setup.engine(gpu, 2, CompileOptions::default())?;
+    if (whole.micro_batch(), parts.micro_batch()) != (6, 2) {
+        return Err(format!("passes of {} and {} images", whole.micro_batch(), parts.micro_batch()));
+    }
+    close(setup.run(gpu, &mut whole, 3)?, setup.run(gpu, &mut parts, 3)?)
+}
+
+/// The images of a batch that is not full count as a batch of their own.
+fn partial_batch(gpu: &Gpu) -> Result<(), String> {
+    let setup = Setup::new("nin-small", 13);
+    let run = |garbage: u8| -> Result<_, String> {
+        let mut engine = setup.engine(gpu, BATCH, CompileOptions::default())?;
+        let mut batch = setup.batch(1);
+        batch.count = 4;
+        let per_image = batch.pixels.len() / BATCH;
+        batch.pixels[4 * per_image..].fill(garbage);
+        batch.labels[4..].fill(0);
+        let mut results = Vec::new();
+        engine.step(gpu, &batch, 0, 0, 5, 0.02, false, &mut results).map_err(|e| e.to_string())?;
+        engine.finish(gpu, &mut results).map_err(|e| e.to_string())?;
+        if results[0].images != 4 {
+            return Err(format!("{} images were counted", results[0].images));
+        }
+        Ok((results, engine.download(gpu).map_err(|e| e.to_string())?))
+    };
+    if run(0)? == run(255)? { Ok(()) } else { Err("what lies behind the last image has an influence".into()) }
+}
+
+fn close(a: (Vec<StepResult>, Vec<NamedTensor>), b: (Vec<StepResult>, Vec<NamedTensor>)) -> Result<(), String> {
+    for (a, b) in a.0.iter().zip(&b.0) {
+        if (a.loss_sum - b.loss_sum).abs() > 1e-4 * a.loss_sum || (a.images, a.step) != (b.images, b.step) {
+            return Err(format!("{a:?} and {b:?}"));
+        }
+    }
+    for (a, b) in a.1.iter().zip(&b.1) {
+        let error: f32 = a.data.iter().zip(&b.data).map(|(a, b)| (a - b).powi(2)).sum();
+        let norm: f32 = a.data.iter().map(|a| a * a).sum();
+        if error.sqrt() > 1e-4 * norm.sqrt() {
+            return Err(format!("{}: off by {:e} of {:e}", a.name, error.sqrt(), norm.sqrt()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! The optimizers on the device: single steps within a few units in the last place, and PyTorch's trajectories.
+
+use crate::golden_ops::{Run, goldens};
+use crate::{Device, trial};
+use libtest_mimic::Trial;
+use nin_wgpu::gpu::{Buffers, Gpu, GpuError, Program, StepUniforms, Submitter};
+use nin_wgpu::kernels::Step;
+use nin_wgpu::ops::{Optimizer, accumulate, start_sum};
+use nin_wgpu::passes::{BufferRole, Region, ScheduledDispatch};
+use nin_wgpu::rng::{Stream, purpose};
+use std::collections::BTreeMap;
+
+/// Allowed error of a step, in units in the last place of the largest term.
+const ULPS: f64 = 4.0;
+const STEPS: u32 = 12;
+
+pub fn trials(device: Option<&Device>) -> Vec<Trial> {
+    vec![
+        trial(device, "optimizers::sgd_follows_pytorch", sgd_follows_pytorch),
+        trial(device, "optimizers::adam_follows_pytorch", adam_follows_pytorch),
+        trial(device, "optimizers::single_steps", |gpu| rules().iter().try_for_each(|rule| single_steps(gpu, rule, 1_000))),
+        trial(device, "optimizers::over_65535_workgroups", |gpu| {
+            [rules()[1], rules()[4]].iter().try_for_each(|rule| one_large_step(gpu, rule, 65_535 * 64 + 77))
+        }),
+        trial(device, "optimizers::micro_batches_add_up", micro_batches_add_up),
+    ]
+}
+
+fn rules() -> [Optimizer; 6] {
+    let sgd = |momentum, nesterov, weight_decay| Optimizer::Sgd { momentum, nesterov, weight_decay };
+    let adam = |beta1, beta2, epsilon, weight_decay| Optimizer::Adam { beta1, beta2, epsilon, weight_decay };
+    [
+        sgd(0.0, false, 5e-4),
+        sgd(0.9, false, 5e-4),
+        sgd(0.9, true, 1e-2),
+        sgd(0.5, true, 0.0),
+        adam(0.9, 0.999, 1e-8, 0.0),
+        adam(0.5, 0.9, 1e-4, 1e-2),
+    ]
+}
+
+/// Parameters, gradients and state on the device, and the program of a step.
+struct Arena<'a> {
+    gpu: &'a Gpu,
+    words: usize,
+    buffers: Buffers,
+    steps: StepUniforms,
+    program: Program,
+    submitter: Submitter,
+    states: usize,
+}
+
+impl<'a> Arena<'a> {
+    fn new(gpu: &'a Gpu, optimizer: &Optimizer, parameters: &[f32]) -> Result<Self, GpuError> {
+        let words = parameters.len();
+        let states = optimizer.state_buffers().len();
+        let region = |buffer| Region { buffer, offset: 0, bytes: words as u64 * 4 };
+        let state: Vec<Region> = (0..states).map(|i| region(BufferRole::OptimizerState(i))).collect();
+        let dispatch = optimizer.dispatch(words, region(BufferRole::Parameters), region(BufferRole::Gradients), &state);
+        let dispatches = [ScheduledDispatch { path: "optimizer".into(), op: "update", dispatch }];
+        let roles = [BufferRole::Parameters, BufferRole::Gradients].into_iter().chain((0..states).map(BufferRole::OptimizerState));
+        let sizes: BTreeMap<BufferRole, u64> = roles.map(|role| (role, words as u64 * 4)).collect();
+        let buffers = Buffers::allocate(gpu, &sizes, &Buffers::default())?;
+        let steps = StepUniforms::new(gpu, 1);
+        let program = Program::new(gpu, &dispatches, &buffers, &steps)?;
+        let arena = Arena { gpu, words, buffers, steps, program, submitter: Submitter::default(), states };
+        arena.write(BufferRole::Parameters, parameters);
+        Ok(arena)
+    }
+
+    fn write(&self, role: BufferRole, values: &[f32]) {
+        write(self.gpu, &self.buffers, role, values);
+    }
+
+    fn read(&self, role: BufferRole) -> Result<Vec<f32>, GpuError> {
+        read(self.gpu, &self.buffers, role, self.words)
+    }
+
+    fn states(&self) -> Result<Vec<Vec<f32>>, GpuError> {
+        (0..self.states).map(|i| self.read(BufferRole::OptimizerState(i))).collect()
+    }
+
+    fn step(&mut self, step: Step, gradients: &[f32]) -> Result<Vec<f32>, GpuError> {
+        self.write(BufferRole::Gradients, gradients);
+        self.steps.write(self.gpu, &[step]);
+        self.submitter.submit(self.gpu, &[(&self.program, 0)], &self.steps, &[])?;
+        self.read(BufferRole::Parameters)
+    }
+}
+
+fn write(gpu: &Gpu, buffers: &Buffers, role: BufferRole, values: &[f32]) {
+    let buffer = buffers.get(role).unwrap_or_else(|| panic!("{role:?} was allocated"));
+    gpu.write(buffer, 0, bytemuck::cast_slice(values));
+}
+
+fn read(gpu: &Gpu, buffers: &Buffers, role: BufferRole, words: usize) -> Result<Vec<f32>, GpuError> {
+    let buffer = buffers.get(role).unwrap_or_else(|| panic!("{role:?} was allocated"));
+    Ok(bytemuck::pod_collect_to_vec(&gpu.read(buffer, words as u64 * 4)?))
+}
+
+fn step_values(optimizer: &Optimizer, t: u32, rate: f64) -> Step {
+    let (bias_correction1, bias_correction2) = optimizer.bias_corrections(t);
+    Step { learning_rate: rate as f32, bias_correction1, bias_correction2, ..Default::default() }
+}
+
+/// Distance from 1 unit to the next in the last place of `x`, in single precision.
+fn ulp(x: f64) -> f64 {
+    2f64.powi((x.abs().max(f64::from(f32::MIN_POSITIVE)).log2().floor() as i32) - 23)
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|v| f64::from(*v)).collect()
+}
+
+/// The largest terms that an element's step sums up: of the parameter, and of each state.
+///
+/// The scale of a step is not `max(|w|, |lr·v|)` with the new `v`: where `momentum·v` and the gradient nearly cancel,
+/// the rounding of either stays while their sum is small, and PyTorch's own f32 step is then further off than 4 units of
+/// that. So the terms count, not their sum.
+fn scales(optimizer: &Optimizer, step: &Step, w: f64, g: f64, state: &[f64]) -> Vec<f64> {
+    let rate = f64::from(step.learning_rate);
+    match *optimizer {
+        Optimizer::Sgd { momentum, weight_decay, .. } => {
+            let gradient = g.abs() + weight_decay * w.abs();
+            let velocity = momentum * state.first().map_or(0.0, |v| v.abs()) + gradient;
+            [w.abs().max(rate * velocity), velocity][..1 + state.len()].to_vec()
+        }
+        Optimizer::Adam { beta1, beta2, epsilon, weight_decay } => {
+            let gradient = g.abs() + weight_decay * w.abs();
+            let mean = beta1 * state[0].abs() + (1.0 - beta1) * gradient;
+            let square = beta2 * state[1] + (1.0 - beta2) * gradient * gradient;
+            let exact = g + weight_decay * w;
+            let denominator = ((beta2 * state[1] + (1.0 - beta2) * exact * exact) / f64::from(step.bias_correction2)).sqrt() + epsilon;
+            let distance = rate / f64::from(step.bias_correction1) * mean / denominator;
+            vec![w.abs().max(distance), mean, square]
+        }
+    }
+}
+
+/// One step from what the device held before; `Err` names the first element that is off.
+fn check_step(optimizer: &Optimizer, step: &Step, before: (&[f32], &[Vec<f32>]), gradients: &[f32], after: (&[f32], &[Vec<f32>])) -> Result<f64, String> {
+    let (mut w, mut state) = (wide(before.0), before.1.iter().map(|s| wide(s)).collect::<Vec<_>>());
+    optimizer.reference_step(step, &mut w, &wide(gradients), &mut state);
+    let mut worst: f64 = 0.0;
+    for i in 0..w.len() {
+        let old: Vec<f64> = before.1.iter().map(|s| f64::from(s[i])).collect();
+        let scales = scales(optimizer, step, f64::from(before.0[i]), f64::from(gradients[i]), &old);
+        let pairs = [(after.0[i], w[i])].into_iter().chain(after.1.iter().zip(&state).map(|(got, want)| (got[i], want[i])));
+        for (which, ((got, want), scale)) in pairs.zip(scales).enumerate() {
+            let ulps = (f64::from(got) - want).abs() / ulp(scale);
+            // Written so that a NaN fails.
+            if !(ulps <= ULPS) {
+                let which = if which == 0 { "parameter".to_string() } else { optimizer.state_buffers()[which - 1].to_string() };
+                return Err(format!("{optimizer:?}: {which} {i}: got {got:e}, expected {want:e}, off by {ulps:.1} ulp of {scale:e}"));
+            }
+            worst = worst.max(ulps);
+        }
+    }
+    Ok(worst)
+}
+
+/// Numbers in [-1, 1) of very different sizes, every eighth of them zero as in the gaps of an arena.
+fn numbers(words: usize, seed: u32) -> Vec<f32> {
+    let mut rng = Stream::new(u64::from(seed), 2, 0, purpose::SYNTHETIC);
+    (0..words)
+        .map(|i| match i % 8 {
+            7 => 0.0,
+            scale => rng.uniform_in(-1.0, 1.0) * 10f32.powi(-(scale as i32)),
+        })
+        .collect()
+}
+
+fn single_steps(gpu: &Gpu, optimizer: &Optimizer, words: usize) -> Result<(), String> {
+    let mut w = numbers(words, 1);
+    // Gradients are not in proportion to their parameters.
+    let shuffled = |seed| {
+        let mut gradients = numbers(words, seed);
+        gradients.chunks_exact_mut(8).for_each(|chunk| chunk[..7].rotate_left(seed as usize % 7));
+        gradients
+    };
+    let mut arena = Arena::new(gpu, optimizer, &w).map_err(|e| e.to_string())?;
+    let mut worst: f64 = 0.0;
+    for t in 1..=STEPS {
+        let step = step_values(optimizer, t, [0.1, 0.01, 1.0][t as usize % 3]);
+        let gradients = shuffled(10 + t);
+        let state = arena.states().map_err(|e| e.to_string())?;
+        let after = arena.step(step, &gradients).map_err(|e| e.to_string())?;
+        let state_after = arena.states().map_err(|e| e.to_string())?;
+        let share = check_step(optimizer, &step, (&w, &state), &gradients, (&after, &state_after)).map_err(|e| format!("step {t}: {e}"))?;
+        worst = worst.max(share);
+        if after.iter().zip(&w).filter(|(a, b)| a != b).count() < words / 2 {
+            return Err(format!("{optimizer:?}: step {t} changed little"));
+        }
+        if let Some(gap) = (7..words).step_by(8).find(|i| after[*i] != 0.0) {
+            return Err(format!("{optimizer:?}: gap at {gap} became {}", after[gap]));
+        }
+        w = after;
+    }
+    eprintln!("{optimizer:?}: worst step off by {worst:.2} ulp");
+    Ok(())
+}
+
+fn one_large_step(gpu: &Gpu, optimizer: &Optimizer, words: usize) -> Result<(), String> {
+    let (w, gradients) = (numbers(words, 3), numbers(words, 4));
+    let mut arena = Arena::new(gpu, optimizer, &w).map_err(|e| e.to_string())?;
+    let step = step_values(optimizer, 1, 0.1);
+    let state = vec![vec![0.0; words]; optimizer.state_buffers().len()];
+    let after = arena.step(step, &gradients).map_err(|e| e.to_string())?;
+    let state_after = arena.states().map_err(|e| e.to_string())?;
+    check_step(optimizer, &step, (&w, &state), &gradients, (&after, &state_after)).map(|_| ())
+}
+
+/// PyTorch's parameters after each step, within `per_step` units in the last place of 1 for every step so far.
+fn follow(gpu: &Gpu, optimizer: &Optimizer, run: &Run, rate: impl Fn(usize) -> f64) -> Result<(), String> {
+    if run.grads.is_empty() || run.grads.len() != run.after.len() {
+        return Err(format!("{optimizer:?}: {} gradients", run.grads.len()));
+    }
+    // The run's tensor twice, with a gap as between the parameters of an arena.
+    let spread = |values: &[f32]| {
+        let mut arena = vec![0.0; 64 + values.len()];
+        arena[..values.len()].copy_from_slice(values);
+        arena[64..].copy_from_slice(values);
+        arena
+    };
+    let count = run.w.len();
+    let mut arena = Arena::new(gpu, optimizer, &spread(&run.w)).map_err(|e| e.to_string())?;
+    let mut worst: f64 = 0.0;
+    for (index, (gradients, want)) in run.grads.iter().zip(&run.after).enumerate() {
+        let step = step_values(optimizer, index as u32 + 1, rate(index));
+        let got = arena.step(step, &spread(gradients)).map_err(|e| e.to_string())?;
+        if got[count..64].iter().any(|v| *v != 0.0) || got[..count] != got[64..] {
+            return Err(format!("{optimizer:?}, step {index}: {got:?} is not twice the same with a gap of zeros"));
+        }
+        for (i, (got, want)) in got.iter().zip(want).enumerate() {
+            let (got, want) = (f64::from(*got), f64::from(*want));
+            let ulps = (got - want).abs() / ulp(want.abs().max(f64::from(run.w[i].abs())));
+            worst = worst.max(ulps);
+            if !(ulps <= ULPS * (index + 1) as f64) {
+                return Err(format!("{optimizer:?}, step {index}, parameter {i}: {got:e}, PyTorch {want:e}, off by {ulps:.1} ulp"));
+            }
+        }
+    }
+    eprintln!("{optimizer:?}: worst distance from PyTorch {worst:.2} ulp");
+    Ok(())
+}
+
+fn sgd_follows_pytorch(gpu: &Gpu) -> Result<(), String> {
+    let runs = goldens()?.sgd;
+    if runs.len() < 6 || !runs.iter().any(|r| r.nesterov) || !runs.iter().any(|r| r.lr_steps.is_some()) {
+        return Err(format!("{} runs", runs.len()));
+    }
+    for golden in runs {
+        let optimizer = Optimizer::Sgd { momentum: golden.momentum, nesterov: golden.nesterov, weight_decay: golden.weight_decay };
+        follow(gpu, &optimizer, &golden.run, |step| golden.lr_steps.as_ref().map_or(golden.lr, |rates| rates[step]))?;
+    }
+    Ok(())
+}
+
+fn adam_follows_pytorch(gpu: &Gpu) -> Result<(), String> {
+    let runs = goldens()?.adam;
+    if runs.len() < 3 {
+        return Err(format!("{} runs", runs.len()));
+    }
+    for golden in runs {
+        let [beta1, beta2] = golden.betas;
+        let optimizer = Optimizer::Adam { beta1, beta2, epsilon: golden.eps, weight_decay: golden.weight_decay };
+        follow(gpu, &optimizer, &golden.run, |_| golden.lr)?;
+    }
+    Ok(())
+}
+
+/// The gradients of several micro-batches: the first starts the sum, whatever it held; the others add to it.
+fn micro_batches_add_up(gpu: &Gpu) -> Result<(), String> {
+    let words = 1_000;
+    let region = |buffer| Region { buffer, offset: 0, bytes: words as u64 * 4 };
+    let (sum, gradients) = (region(BufferRole::GradientSum), region(BufferRole::Gradients));
+    let sizes = BTreeMap::from([(BufferRole::GradientSum, sum.bytes), (BufferRole::Gradients, sum.bytes)]);
+    let run = || {
+        let buffers = Buffers::allocate(gpu, &sizes, &Buffers::default())?;
+        let steps = StepUniforms::new(gpu, 1);
+        steps.write(gpu, &[Step::default()]);
+        let program = |dispatch| Program::new(gpu, &[ScheduledDispatch { path: "sum".into(), op: "sum", dispatch }], &buffers, &steps);
+        let (start, add) = (program(start_sum(words, sum, gradients))?, program(accumulate(words, sum, gradients))?);
+        let mut submitter = Submitter::default();
+        write(gpu, &buffers, BufferRole::GradientSum, &vec![f32::NAN; words]);
+        for (program, seed) in [(&start, 1), (&add, 2), (&add, 3)] {
+            write(gpu, &buffers, BufferRole::Gradients, &numbers(words, seed));
+            submitter.submit(gpu, &[(program, 0)], &steps, &[])?;
+        }
+        read(gpu, &buffers, BufferRole::GradientSum, words)
+    };
+    let got = run().map_err(|e: GpuError| e.to_string())?;
+    let [a, b, c] = [1, 2, 3].map(|seed| numbers(words, seed));
+    match (0..words).find(|i| got[*i] != a[*i] + b[*i] + c[*i]) {
+        Some(i) => Err(format!("sum {i} is {:e}, expected {:e}", got[i], a[i] + b[i] + c[i])),
+        None => Ok(()),
+    }
+}
