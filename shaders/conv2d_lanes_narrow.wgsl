@@ -21,76 +21,7 @@
 @group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;
 @group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
 
-// One invocation: PIXELS consecutive output pixels by QUADS groups of 4 output channels.
-@compute @workgroup_size(${LANES})
-fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
-        @builtin(local_invocation_index) lane: u32) {
-    let out_c4 = params.out_c / 4u;
-    let pixels = params.batch * params.out_h * params.out_w;
-    let pixel_tiles = (pixels + ${PIXELS - 1}u) / ${PIXELS}u;
-    let tile = workgroup_index(wid, num) * ${LANES}u + lane;
-    let quad = tile / pixel_tiles * ${QUADS}u;
-    let first = tile % pixel_tiles * ${PIXELS}u;
-    if quad >= out_c4 {
-        return;
-    }
-#for q in 0..QUADS
-    let quad_${q} = min(quad + ${q}u, out_c4 - 1u);
-#end
-
-    // The corner of each pixel's window in the input.
-    let image_pixels = params.out_h * params.out_w;
-    var n = first / image_pixels;
-    var oy = first % image_pixels / params.out_w;
-    var ox = first % params.out_w;
-#for p in 0..PIXELS
-    let image_${p} = i32(min(n, params.batch - 1u) * params.in_h);
-    let row_${p} = i32(oy * params.stride_h) - i32(params.pad_h);
-    let start_${p} = (i32(ox * params.stride_w) - i32(params.pad_w)) * i32(params.in_c);
-    ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
-    oy = select(oy, oy + 1u, ox == 0u);
-    n = select(n, n + 1u, oy == params.out_h);
-    oy = select(oy, 0u, oy == params.out_h);
-#for q in 0..QUADS
-    var sum_${p}_${q} = vec4<f32>();
-#end
-#end
-
-    let positions = i32(params.in_w * params.in_c);
-    let run = i32(params.kernel_w * params.in_c);
-    var w_row = 0u;
-    for (var ky = 0; ky < i32(params.kernel_h); ky++) {
-#for p in 0..PIXELS
-        let iy_${p} = row_${p} + ky;
-        let row_inside_${p} = iy_${p} >= 0 && iy_${p} < i32(params.in_h);
-        let line_${p} = (image_${p} + iy_${p}) * positions;
-#end
-        for (var j = 0; j < run; j++) {
-#for q in 0..QUADS
-            let w_${q} = weight[w_row + quad_${q}];
-#end
-            w_row += out_c4;
-#for p in 0..PIXELS
-            let position_${p} = start_${p} + j;
-            let inside_${p} = row_inside_${p} && position_${p} >= 0 && position_${p} < positions;
-            let x_${p} = select(0.0, x[select(0, line_${p} + position_${p}, inside_${p})], inside_${p});
-#for q in 0..QUADS
-            sum_${p}_${q} += x_${p} * w_${q};
-#end
-#end
-        }
-    }
-
-#for q in 0..QUADS
-    let bias_${q} = bias[quad_${q}];
-#for p in 0..PIXELS
-    if first + ${p}u < pixels && quad + ${q}u < out_c4 {
-        let value = sum_${p}_${q} + bias_${q};
-        y[(first + ${p}u) * out_c4 + quad + ${q}u] = select(value, max(value, vec4<f32>()), params.relu != 0u);
-    }
-#end
-#end
-}
+#import "shared/conv2d_lanes_narrow_forward.wgsl"
 
 // One invocation: ROWS weight rows, a row being one (ky, kx, c), by QUADS groups of 4 output channels, summed over the
 // pixels of one split. It has the sums of dy at hand too; those of the first rows' tiles are the bias gradient.

@@ -1,7 +1,7 @@
 //! Lists adapters and chooses one.
 
 use super::GpuError;
-use crate::kernels::{DeviceClass, Target};
+use crate::kernels::{DeviceClass, LITTLE_WORK, Target};
 use wgpu::{Adapter, Backend, DeviceType};
 
 /// An adapter as `nin-wgpu devices` shows it.
@@ -111,6 +111,7 @@ pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, class: Option<Dev
     };
     Target {
         class,
+        little_work: LITTLE_WORK,
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
         offset_alignment: limits.min_storage_buffer_offset_alignment.max(limits.min_uniform_buffer_offset_alignment).into(),

@@ -27,8 +27,9 @@ pub struct Verdict {
     pub worst: f64,
 }
 
-/// Runs every case of the registry with the kernels that this adapter gets.
+/// Runs every case of the registry with the kernels that this adapter gets, those for little work and those for much.
 pub fn self_check(gpu: &Gpu, quick: bool, progress: &mut dyn FnMut(&str)) -> Result<Vec<Verdict>, GpuError> {
+    let for_much = Target { little_work: 0, ..gpu.target().clone() };
     let mut verdicts = Vec::new();
     for layer in REGISTRY {
         progress(layer.name);
@@ -44,10 +45,12 @@ pub fn self_check(gpu: &Gpu, quick: bool, progress: &mut dyn FnMut(&str)) -> Res
                 failed: Vec::new(),
                 worst: 0.0,
             });
-            verdict.cases += 1;
-            match run_case(gpu, gpu.target(), &case)? {
-                Ok(worst) => verdict.worst = verdict.worst.max(worst),
-                Err(message) => verdict.failed.push(format!("{}: {message}", case.name)),
+            for target in [gpu.target(), &for_much].into_iter().take(if layer.name == "conv2d" { 2 } else { 1 }) {
+                verdict.cases += 1;
+                match run_case(gpu, target, &case)? {
+                    Ok(worst) => verdict.worst = verdict.worst.max(worst),
+                    Err(message) => verdict.failed.push(format!("{}: {message}", case.name)),
+                }
             }
         }
         verdicts.extend(by_direction.into_values());

@@ -90,6 +90,8 @@ impl<B> Dispatch<B> {
 pub struct Target {
     /// Which family of kernels suits the device.
     pub class: DeviceClass,
+    /// Multiply-adds below which kernels that compile fast beat kernels that run fast.
+    pub little_work: u64,
     /// Largest storage binding in bytes.
     pub max_binding_bytes: u64,
     /// Largest buffer in bytes.
@@ -97,6 +99,10 @@ pub struct Target {
     /// Alignment of a binding's offset in bytes.
     pub offset_alignment: u64,
 }
+
+/// [`Target::little_work`] where nothing else is asked for: on two cores of llvmpipe, large convolution tiles take a
+/// second to compile, in which small ones do this much.
+pub const LITTLE_WORK: u64 = 32 << 20;
 
 /// Families of devices that want different kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,7 +116,7 @@ pub enum DeviceClass {
 impl Target {
     /// The limits every WebGPU adapter has, for the device class; what goldens and `dump` without an adapter use.
     pub fn baseline(class: DeviceClass) -> Self {
-        Target { class, max_binding_bytes: 128 << 20, max_buffer_bytes: 256 << 20, offset_alignment: 256 }
+        Target { class, little_work: LITTLE_WORK, max_binding_bytes: 128 << 20, max_buffer_bytes: 256 << 20, offset_alignment: 256 }
     }
 }
 

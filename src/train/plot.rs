@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 380.0;
+const HEIGHT: f64 = 408.0;
 /// Plot area of a panel; the second one lies `PITCH` to the right of the first.
 const AREA: [f64; 4] = [64.0, 44.0, 384.0, 276.0];
 const PITCH: f64 = 492.0;
@@ -18,7 +18,7 @@ const MOST_POINTS: usize = 600;
 
 const TRAIN: &str = "#e07b1a";
 const TEST: &str = "#3f87dd";
-const STEPS: &str = "#e07b1a88";
+const STEPS: &str = "#9a8f86";
 
 /// Draws the lines of `metrics` into `target`, which is replaced whole.
 pub fn write(metrics: &Path, target: &Path, steps_per_epoch: u64) -> Result<(), RunError> {
@@ -37,7 +37,7 @@ pub fn svg(lines: &[MetricsLine], steps_per_epoch: u64) -> String {
         MetricsLine::Epoch(_) => None,
     }));
     let loss = [
-        Series { name: "training, per step", color: STEPS, stroke: 1.0, points: averaged(&steps), text: |_| String::new() },
+        Series { name: "training, by step", color: STEPS, stroke: 1.0, points: averaged(&steps), text: |_| String::new() },
         Series { name: "training", color: TRAIN, stroke: 2.0, points: epochs(|line| line.train_loss), text: |v| format!("{v:.3}") },
         Series { name: "test", color: TEST, stroke: 2.0, points: epochs(|line| line.test_loss), text: |v| format!("{v:.3}") },
     ];
@@ -53,9 +53,8 @@ pub fn svg(lines: &[MetricsLine], steps_per_epoch: u64) -> String {
          font-family=\"system-ui, 'DejaVu Sans', sans-serif\" font-size=\"13\" fill=\"#7a828c\">\n\
          <title>Loss and accuracy while training</title>\n"
     );
-    Panel { title: "loss", left: AREA[0], end, axis: Axis::logarithmic(&values(&loss)), legend_at_top: true }.draw(&mut out, &loss);
-    Panel { title: "accuracy in per cent", left: AREA[0] + PITCH, end, axis: Axis::percent(&values(&accuracy)), legend_at_top: false }
-        .draw(&mut out, &accuracy);
+    Panel { title: "loss", left: AREA[0], end, axis: Axis::logarithmic(&values(&loss)) }.draw(&mut out, &loss);
+    Panel { title: "accuracy in per cent", left: AREA[0] + PITCH, end, axis: Axis::percent(&values(&accuracy)) }.draw(&mut out, &accuracy);
     out.push_str("</svg>\n");
     out
 }
@@ -79,7 +78,7 @@ struct Axis {
 impl Axis {
     /// Ticks at 1, 2 and 5 times powers of ten around `values`; at powers of ten alone where those are many.
     fn logarithmic(values: &[f64]) -> Self {
-        let low = values.iter().copied().fold(f64::INFINITY, f64::min).clamp(1e-6, 1e6);
+        let low = values.iter().copied().reduce(f64::min).unwrap_or(1.0).clamp(1e-6, 1e6);
         let high = values.iter().copied().fold(low, f64::max).min(1e7);
         let is_wide = high > low * 1e3;
         let multiples: &[f64] = if is_wide { &[1.0] } else { &[1.0, 2.0, 5.0] };
@@ -114,7 +113,6 @@ struct Panel {
     /// Last epoch of the horizontal axis, which begins at 0.
     end: f64,
     axis: Axis,
-    legend_at_top: bool,
 }
 
 impl Panel {
@@ -153,15 +151,14 @@ impl Panel {
                 let _ = writeln!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{}\"/>", x(*epoch), y(*value), line.color);
             }
         }
-        let rows = shown.len() as f64;
-        let first = if self.legend_at_top { top + 18.0 } else { bottom - 14.0 - (rows - 1.0) * 20.0 };
-        for (row, line) in shown.iter().enumerate() {
-            let at = first + row as f64 * 20.0;
+        // Below the plot, where no line can cross it.
+        let (mut at, line_height) = (left, bottom + 68.0);
+        for line in &shown {
             let last = line.points.last().map_or(String::new(), |point| (line.text)(point.1));
-            let mark = right - 190.0;
-            let _ = writeln!(out, "<path d=\"M{mark} {:.1}h22\" stroke=\"{}\" stroke-width=\"{}\"/>", at - 4.5, line.color, line.stroke);
-            let _ = writeln!(out, "<text x=\"{:.0}\" y=\"{at:.1}\">{}</text>", mark + 30.0, line.name);
-            let _ = writeln!(out, "<text x=\"{:.0}\" y=\"{at:.1}\" text-anchor=\"end\">{last}</text>", right - 6.0);
+            let text = format!("{} {last}", line.name);
+            let _ = writeln!(out, "<path d=\"M{at:.0} {:.1}h20\" stroke=\"{}\" stroke-width=\"{}\"/>", line_height - 4.5, line.color, line.stroke);
+            let _ = writeln!(out, "<text x=\"{:.0}\" y=\"{line_height}\">{}</text>", at + 27.0, text.trim_end());
+            at += 46.0 + 7.0 * text.len() as f64;
         }
     }
 }
@@ -220,7 +217,7 @@ mod tests {
         let svg = svg(&lines, 100);
         check(&svg);
         assert_eq!((svg.matches("<polyline").count(), svg.matches("<circle").count()), (5, 8));
-        for text in [">loss<", ">accuracy in per cent<", ">epoch<", ">training, per step<", ">0.250<", ">92.50 %<", ">81.00 %<"] {
+        for text in [">loss<", ">accuracy in per cent<", ">epoch<", ">training, by step<", ">training 0.500<", ">test 0.250<", ">test 92.50 %<"] {
             assert!(svg.contains(text), "{text}\n{svg}");
         }
         // Epoch 1 of 2 lies half-way, and so does step 100 of 200.
@@ -235,7 +232,7 @@ mod tests {
             check(&text);
             text
         };
-        assert!(!svg_of(&[epoch(1, f64::NAN, f64::NAN)]).contains(">test<"));
+        assert!(!svg_of(&[epoch(1, f64::NAN, f64::NAN)]).contains(">test "));
         assert!(svg_of(&[]).contains(">loss<"));
         svg_of(&[step(1, 0.0), epoch(1, 0.0, 1.0)]);
         svg_of(&[step(1, 1e12), step(2, f64::NAN), epoch(1, 1e-12, 0.0)]);
@@ -245,7 +242,7 @@ mod tests {
     fn axes_enclose_their_values_at_round_numbers() {
         assert_eq!(Axis::logarithmic(&[2.3, 0.17]).ticks, [0.1, 0.2, 0.5, 1.0, 2.0, 5.0]);
         assert_eq!(Axis::percent(&[72.0, 93.1]).ticks, [70.0, 75.0, 80.0, 85.0, 90.0, 95.0]);
-        assert_eq!(Axis::percent(&[100.0]).ticks, [99.0, 99.5, 100.0]);
+        assert_eq!(Axis::percent(&[100.0]).ticks, [99.5, 100.0]);
         assert_eq!([step_of(9.0, 10.0), step_of(15.0, 10.0), step_of(100.0, 10.0)], [1.0, 2.0, 10.0]);
     }
 

@@ -38,7 +38,7 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
             let first = number * SHAPES_PER_TRIAL;
             let name = format!("conv_shapes::{first:03}..{:03}::{label}{thinned}", first + group.len());
             let group: Vec<_> = group.iter().step_by(stride).cloned().collect();
-            trials.push(trial(device, name, move |gpu| run_all(gpu, class, group.iter().flat_map(cases))));
+            trials.push(trial(device, name, move |gpu| run_all(gpu, class, group.iter().flat_map(cases).collect::<Vec<_>>())));
         }
     }
     trials

@@ -227,7 +227,7 @@ fn cross_entropy(gpu: &Gpu, target: &Target) -> Result<(), String> {
         for ((row, logits), label) in rows.device[0].chunks(4).zip(golden.logits.chunks(classes)).zip(&golden.labels) {
             // Ties go to the first: the prediction, and the rank of the label.
             let label = *label as usize;
-            let first_largest = (0..classes).rev().max_by(|a, b| logits[*a].total_cmp(&(logits[*b] + 0.0))).unwrap_or(0);
+            let first_largest = (1..classes).fold(0, |best, k| if logits[k] > logits[best] { k } else { best });
             let before = logits.iter().enumerate().filter(|(k, v)| **v > logits[label] || (**v == logits[label] && *k < label)).count();
             if row[1..] != [before as f32, first_largest as f32, 1.0] {
                 return Err(format!("{name}: got {row:?}, expected rank {before}, prediction {first_largest}"));

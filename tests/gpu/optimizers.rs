@@ -12,6 +12,10 @@ use std::collections::BTreeMap;
 
 /// Allowed error of a step, in units in the last place of the largest term.
 const ULPS: f64 = 4.0;
+/// The same for Adam, whose direction alone is rounded a dozen times.
+const ADAM_ULPS: f64 = 8.0;
+/// The same on GPUs: WGSL grants a division 2.5 units and a square root 4.5, and Adam has three and two.
+const ADAM_ULPS_ON_GPUS: f64 = 16.0;
 const STEPS: u32 = 12;
 
 pub fn trials(device: Option<&Device>) -> Vec<Trial> {
@@ -112,18 +116,19 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| f64::from(*v)).collect()
 }
 
-/// The largest terms that an element's step sums up: of the parameter, and of each state.
+/// How far the parameter moves and the scale of each state: sums of the absolute terms.
 ///
 /// The scale of a step is not `max(|w|, |lr·v|)` with the new `v`: where `momentum·v` and the gradient nearly cancel,
 /// the rounding of either stays while their sum is small, and PyTorch's own f32 step is then further off than 4 units of
 /// that. So the terms count, not their sum.
-fn scales(optimizer: &Optimizer, step: &Step, w: f64, g: f64, state: &[f64]) -> Vec<f64> {
+fn scales(optimizer: &Optimizer, step: &Step, w: f64, g: f64, state: &[f64]) -> (f64, Vec<f64>) {
     let rate = f64::from(step.learning_rate);
     match *optimizer {
-        Optimizer::Sgd { momentum, weight_decay, .. } => {
+        Optimizer::Sgd { momentum, nesterov, weight_decay } => {
             let gradient = g.abs() + weight_decay * w.abs();
             let velocity = momentum * state.first().map_or(0.0, |v| v.abs()) + gradient;
-            [w.abs().max(rate * velocity), velocity][..1 + state.len()].to_vec()
+            let direction = if nesterov { gradient + momentum * velocity } else { velocity };
+            (rate * direction, vec![velocity; state.len()])
         }
         Optimizer::Adam { beta1, beta2, epsilon, weight_decay } => {
             let gradient = g.abs() + weight_decay * w.abs();
@@ -131,32 +136,36 @@ fn scales(optimizer: &Optimizer, step: &Step, w: f64, g: f64, state: &[f64]) -> 
             let square = beta2 * state[1] + (1.0 - beta2) * gradient * gradient;
             let exact = g + weight_decay * w;
             let denominator = ((beta2 * state[1] + (1.0 - beta2) * exact * exact) / f64::from(step.bias_correction2)).sqrt() + epsilon;
-            let distance = rate / f64::from(step.bias_correction1) * mean / denominator;
-            vec![w.abs().max(distance), mean, square]
+            (rate / f64::from(step.bias_correction1) * mean / denominator, vec![mean, square])
         }
     }
 }
 
 /// One step from what the device held before; `Err` names the first element that is off.
-fn check_step(optimizer: &Optimizer, step: &Step, before: (&[f32], &[Vec<f32>]), gradients: &[f32], after: (&[f32], &[Vec<f32>])) -> Result<f64, String> {
+fn check_step(gpu: &Gpu, optimizer: &Optimizer, step: &Step, before: (&[f32], &[Vec<f32>]), gradients: &[f32], after: (&[f32], &[Vec<f32>])) -> Result<(), String> {
+    let allowed = match optimizer {
+        Optimizer::Sgd { .. } => ULPS,
+        Optimizer::Adam { .. } if gpu.adapter().kind == "cpu" => ADAM_ULPS,
+        Optimizer::Adam { .. } => ADAM_ULPS_ON_GPUS,
+    };
     let (mut w, mut state) = (wide(before.0), before.1.iter().map(|s| wide(s)).collect::<Vec<_>>());
     optimizer.reference_step(step, &mut w, &wide(gradients), &mut state);
-    let mut worst: f64 = 0.0;
     for i in 0..w.len() {
         let old: Vec<f64> = before.1.iter().map(|s| f64::from(s[i])).collect();
-        let scales = scales(optimizer, step, f64::from(before.0[i]), f64::from(gradients[i]), &old);
-        let pairs = [(after.0[i], w[i])].into_iter().chain(after.1.iter().zip(&state).map(|(got, want)| (got[i], want[i])));
-        for (which, ((got, want), scale)) in pairs.zip(scales).enumerate() {
+        let old_w = f64::from(before.0[i]);
+        let (distance, state_scales) = scales(optimizer, step, old_w, f64::from(gradients[i]), &old);
+        let parameter = (after.0[i], w[i], distance.max(old_w.abs()).max(w[i].abs()));
+        let states = after.1.iter().zip(&state).zip(state_scales).map(|((got, want), scale)| (got[i], want[i], scale));
+        for (which, (got, want, scale)) in [parameter].into_iter().chain(states).enumerate() {
             let ulps = (f64::from(got) - want).abs() / ulp(scale);
             // Written so that a NaN fails.
-            if !(ulps <= ULPS) {
-                let which = if which == 0 { "parameter".to_string() } else { optimizer.state_buffers()[which - 1].to_string() };
+            if !(ulps <= allowed) {
+                let which = which.checked_sub(1).map_or("parameter", |state| optimizer.state_buffers()[state]);
                 return Err(format!("{optimizer:?}: {which} {i}: got {got:e}, expected {want:e}, off by {ulps:.1} ulp of {scale:e}"));
             }
-            worst = worst.max(ulps);
         }
     }
-    Ok(worst)
+    Ok(())
 }
 
 /// Numbers in [-1, 1) of very different sizes, every eighth of them zero as in the gaps of an arena.
@@ -179,15 +188,13 @@ fn single_steps(gpu: &Gpu, optimizer: &Optimizer, words: usize) -> Result<(), St
         gradients
     };
     let mut arena = Arena::new(gpu, optimizer, &w).map_err(|e| e.to_string())?;
-    let mut worst: f64 = 0.0;
     for t in 1..=STEPS {
         let step = step_values(optimizer, t, [0.1, 0.01, 1.0][t as usize % 3]);
         let gradients = shuffled(10 + t);
         let state = arena.states().map_err(|e| e.to_string())?;
         let after = arena.step(step, &gradients).map_err(|e| e.to_string())?;
         let state_after = arena.states().map_err(|e| e.to_string())?;
-        let share = check_step(optimizer, &step, (&w, &state), &gradients, (&after, &state_after)).map_err(|e| format!("step {t}: {e}"))?;
-        worst = worst.max(share);
+        check_step(gpu, optimizer, &step, (&w, &state), &gradients, (&after, &state_after)).map_err(|e| format!("step {t}: {e}"))?;
         if after.iter().zip(&w).filter(|(a, b)| a != b).count() < words / 2 {
             return Err(format!("{optimizer:?}: step {t} changed little"));
         }
@@ -196,7 +203,6 @@ fn single_steps(gpu: &Gpu, optimizer: &Optimizer, words: usize) -> Result<(), St
         }
         w = after;
     }
-    eprintln!("{optimizer:?}: worst step off by {worst:.2} ulp");
     Ok(())
 }
 
@@ -207,10 +213,10 @@ fn one_large_step(gpu: &Gpu, optimizer: &Optimizer, words: usize) -> Result<(), 
     let state = vec![vec![0.0; words]; optimizer.state_buffers().len()];
     let after = arena.step(step, &gradients).map_err(|e| e.to_string())?;
     let state_after = arena.states().map_err(|e| e.to_string())?;
-    check_step(optimizer, &step, (&w, &state), &gradients, (&after, &state_after)).map(|_| ())
+    check_step(gpu, optimizer, &step, (&w, &state), &gradients, (&after, &state_after))
 }
 
-/// PyTorch's parameters after each step, within `per_step` units in the last place of 1 for every step so far.
+/// PyTorch's parameters after each step, within [`ULPS`] of the parameter for every step so far.
 fn follow(gpu: &Gpu, optimizer: &Optimizer, run: &Run, rate: impl Fn(usize) -> f64) -> Result<(), String> {
     if run.grads.is_empty() || run.grads.len() != run.after.len() {
         return Err(format!("{optimizer:?}: {} gradients", run.grads.len()));
@@ -224,7 +230,6 @@ fn follow(gpu: &Gpu, optimizer: &Optimizer, run: &Run, rate: impl Fn(usize) -> f
     };
     let count = run.w.len();
     let mut arena = Arena::new(gpu, optimizer, &spread(&run.w)).map_err(|e| e.to_string())?;
-    let mut worst: f64 = 0.0;
     for (index, (gradients, want)) in run.grads.iter().zip(&run.after).enumerate() {
         let step = step_values(optimizer, index as u32 + 1, rate(index));
         let got = arena.step(step, &spread(gradients)).map_err(|e| e.to_string())?;
@@ -234,13 +239,11 @@ fn follow(gpu: &Gpu, optimizer: &Optimizer, run: &Run, rate: impl Fn(usize) -> f
         for (i, (got, want)) in got.iter().zip(want).enumerate() {
             let (got, want) = (f64::from(*got), f64::from(*want));
             let ulps = (got - want).abs() / ulp(want.abs().max(f64::from(run.w[i].abs())));
-            worst = worst.max(ulps);
             if !(ulps <= ULPS * (index + 1) as f64) {
                 return Err(format!("{optimizer:?}, step {index}, parameter {i}: {got:e}, PyTorch {want:e}, off by {ulps:.1} ulp"));
             }
         }
     }
-    eprintln!("{optimizer:?}: worst distance from PyTorch {worst:.2} ulp");
     Ok(())
 }
 

@@ -38,11 +38,12 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
         for (range, inputs) in groups.clone() {
             let name = format!("pools::{range}::{label}");
             trials.push(trial(device, name, move |gpu| {
-                run_all(gpu, class, inputs.iter().flat_map(|(window, input)| {
+                let cases = inputs.iter().flat_map(|(window, input)| {
                     let (max, avg) = (max_pool2d_cases(*window, *input), avg_pool2d_cases(*window, *input));
                     assert!(max.len() == 3 && avg.len() == 3, "cases of {window}");
                     max.into_iter().chain(avg)
-                }))
+                });
+                run_all(gpu, class, cases.collect::<Vec<_>>())
             }));
         }
     }

@@ -34,7 +34,9 @@ fn the_rooms_are_those_of_lib_rs() {
 fn imports_run_one_way() {
     let mut wrong = Vec::new();
     let mut seen = 0;
-    for path in files(&["src"], "rs") {
+    // A file of nothing but unit tests may take its examples from later rooms.
+    let is_tests = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"));
+    for path in files(&["src"], "rs").into_iter().filter(|path| !is_tests(path)) {
         let Some(own) = room_of(&path) else { continue };
         let depth = module_depth(&path);
         for import in imports(&fs::read_to_string(&path).unwrap(), depth) {

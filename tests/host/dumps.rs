@@ -7,6 +7,7 @@ use nin_wgpu::models::{InputOptions, MODELS, Model, Purpose, compile, compiled};
 use nin_wgpu::passes::{BufferRole, CompileOptions, Compiled, PlanOptions, Region};
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 
 const GOLDEN_MODELS: [&str; 3] = ["nin", "nin-cifar", "nin-small"];
@@ -149,17 +150,21 @@ fn dispatches_follow_the_rules_of_buffers() {
             let place = format!("{name}: {} of {}", kernel.name(), entry.path);
             assert!(entry.dispatch.workgroups > 0, "{place} has no workgroups");
             assert_eq!(kernel.storage().count(), entry.dispatch.buffers.len(), "{place}");
-            let mut access: BTreeMap<BufferRole, Vec<BindingKind>> = BTreeMap::new();
+            let mut access: BTreeMap<BufferRole, Vec<(BindingKind, Range<u64>)>> = BTreeMap::new();
             for (binding, region) in kernel.storage().zip(&entry.dispatch.buffers) {
                 let Region { buffer, offset, bytes } = *region;
                 assert!(bytes > 0 && offset + bytes <= schedule.buffers[&buffer], "{place}: {} leaves its buffer", binding.name);
                 assert_eq!(offset % 256, 0, "{place}: {}", binding.name);
-                access.entry(buffer).or_default().push(binding.kind);
+                access.entry(buffer).or_default().push((binding.kind, offset..offset + bytes));
             }
-            // One buffer may be read at several places, or written at one, within a dispatch.
-            for (buffer, kinds) in access {
-                let is_written = kinds.contains(&BindingKind::ReadWrite);
-                assert!(!is_written || kinds.len() == 1, "{place}: {buffer:?} is bound for writing and once more");
+            // wgpu tracks whole buffers: within a dispatch one may be read, or written at places that are apart.
+            for (buffer, uses) in access {
+                let writes: Vec<&Range<u64>> = uses.iter().filter(|(kind, _)| *kind == BindingKind::ReadWrite).map(|(_, range)| range).collect();
+                assert!(writes.is_empty() || writes.len() == uses.len(), "{place}: {buffer:?} is bound for reading and for writing");
+                for (index, range) in writes.iter().enumerate() {
+                    let meets = |other: &&Range<u64>| range.start < other.end && other.start < range.end;
+                    assert!(!writes[index + 1..].iter().any(meets), "{place}: {buffer:?} is written by two bindings");
+                }
             }
         }
     }

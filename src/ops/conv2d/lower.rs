@@ -2,7 +2,8 @@
 
 use super::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight};
 use crate::graph::{Lowered, Lowering, Operand};
-use crate::kernels::{Conv2dParams, DeviceClass, Dispatch, conv2d_lanes, conv2d_lanes_narrow, conv2d_lanes_scalar, conv2d_reduce, conv2d_tiled, workgroups_for};
+use crate::kernels::{Conv2dParams, DeviceClass, Dispatch, Target, conv2d_lanes, conv2d_lanes_narrow, conv2d_lanes_narrow_small, conv2d_lanes_scalar,
+    conv2d_lanes_small, conv2d_reduce, conv2d_tiled, workgroups_for};
 use crate::shape::{Fact, Window, channels_in_memory};
 
 /// Which of the shader files computes a convolution. All have the same entry points and bindings, and results that
@@ -11,8 +12,12 @@ use crate::shape::{Fact, Window, channels_in_memory};
 enum Variant {
     /// `conv2d_lanes`: CPU devices, channels in memory multiples of 4 on both sides.
     Lanes,
+    /// `conv2d_lanes_small`: as `Lanes`, forward only, for little work.
+    LanesSmall,
     /// `conv2d_lanes_narrow`: CPU devices, 1 to 3 input channels, outputs a multiple of 4: first layers.
     LanesNarrow,
+    /// `conv2d_lanes_narrow_small`: as `LanesNarrow`, forward only, for little work.
+    LanesNarrowSmall,
     /// `conv2d_lanes_scalar`: CPU devices, any channels.
     LanesScalar,
     /// `conv2d_tiled`: GPUs, any channels.
@@ -48,8 +53,20 @@ impl Variant {
         }
     }
 
+    /// The forward kernel: on CPU devices small tiles where compiling large ones would take longer than computing.
+    fn choose_forward(target: &Target, params: &Conv2dParams) -> Self {
+        let sums = u64::from(params.batch * params.out_h * params.out_w) * u64::from(params.out_c);
+        let is_little = sums * u64::from(params.kernel_h * params.kernel_w * params.in_c) < target.little_work;
+        match Self::choose(target.class, params) {
+            Self::Lanes if is_little => Self::LanesSmall,
+            Self::LanesNarrow if is_little => Self::LanesNarrowSmall,
+            other => other,
+        }
+    }
+
     fn tiling(self) -> Tiling {
         match self {
+            Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 16, per_workgroup: 8, wanted: 32 },
             Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 8, wanted: 32 },
             Self::LanesScalar => Tiling { pixels: 16, channels: 4, rows: 16, per_workgroup: 8, wanted: 32 },
             Self::Tiled => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1, wanted: 512 },
@@ -90,11 +107,13 @@ fn params(window: &Window, x: &Fact, y: &Fact, relu: bool) -> Conv2dParams {
 
 pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
     let params = params(&op.window, node.inputs[0], node.outputs[0], op.relu);
-    let variant = Variant::choose(node.target.class, &params);
+    let variant = Variant::choose_forward(node.target, &params);
     let workgroups = variant.workgroups(params.batch * params.out_h * params.out_w, params.out_c);
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
         Variant::Lanes => conv2d_lanes::forward,
+        Variant::LanesSmall => conv2d_lanes_small::forward,
         Variant::LanesNarrow => conv2d_lanes_narrow::forward,
+        Variant::LanesNarrowSmall => conv2d_lanes_narrow_small::forward,
         Variant::LanesScalar => conv2d_lanes_scalar::forward,
         Variant::Tiled => conv2d_tiled::forward,
     };
@@ -110,8 +129,8 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
     };
     let workgroups = variant.workgroups(params.batch * params.in_h * params.in_w, params.in_c);
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
-        Variant::Lanes => conv2d_lanes::backward_input,
-        Variant::LanesNarrow | Variant::LanesScalar => conv2d_lanes_scalar::backward_input,
+        Variant::Lanes | Variant::LanesSmall => conv2d_lanes::backward_input,
+        Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::LanesScalar => conv2d_lanes_scalar::backward_input,
         Variant::Tiled => conv2d_tiled::backward_input,
     };
     // Without a mask the kernel does not read x: dy stands in for it.
@@ -137,8 +156,8 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
 
     let workgroups = (u64::from(tiles) * u64::from(params.splits)).div_ceil(tiling.per_workgroup.into());
     let kernel: fn(_, _, _, _, _) -> Dispatch<Operand> = match variant {
-        Variant::Lanes => conv2d_lanes::backward_weight,
-        Variant::LanesNarrow => conv2d_lanes_narrow::backward_weight,
+        Variant::Lanes | Variant::LanesSmall => conv2d_lanes::backward_weight,
+        Variant::LanesNarrow | Variant::LanesNarrowSmall => conv2d_lanes_narrow::backward_weight,
         Variant::LanesScalar => conv2d_lanes_scalar::backward_weight,
         Variant::Tiled => conv2d_tiled::backward_weight,
     };

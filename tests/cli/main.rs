@@ -1,0 +1,60 @@
+//! Drives the program as its users do. Tests that need a device are reported as ignored without one, never as passed.
+
+mod faults;
+mod infer;
+#[cfg(unix)]
+mod interrupt;
+mod support;
+mod torch;
+mod train;
+mod usage;
+mod weights;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// Whether a test needs a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    Device,
+    /// A device, and PyTorch behind `NIN_WGPU_PYTHON`.
+    Torch,
+}
+
+/// A test: its name, what it needs, and itself; it panics where something is wrong.
+pub type Test = (&'static str, Needs, fn());
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let has_device = !nin_wgpu::gpu::adapters().is_empty();
+    if !has_device {
+        eprintln!("no adapter: tests that need one are reported as ignored");
+    }
+    let suites: &[(&str, &[Test])] = &[
+        ("usage", usage::TESTS),
+        ("infer", infer::TESTS),
+        ("weights", weights::TESTS),
+        ("train", train::TESTS),
+        #[cfg(unix)]
+        ("interrupt", interrupt::TESTS),
+        ("faults", faults::TESTS),
+        ("torch", torch::TESTS),
+    ];
+    let mut trials = Vec::new();
+    for (suite, tests) in suites {
+        for (name, needs, test) in *tests {
+            let can_run = match needs {
+                Needs::Nothing => true,
+                Needs::Device => has_device,
+                Needs::Torch => has_device && torch::python().is_some(),
+            };
+            let run = *test;
+            let trial = Trial::test(format!("{suite}::{name}"), move || {
+                run();
+                Ok(())
+            });
+            trials.push(trial.with_ignored_flag(!can_run));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}

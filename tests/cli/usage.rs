@@ -1,0 +1,180 @@
+//! Arguments that cannot be, machines without an adapter, and verbs that need none.
+
+use crate::Needs::{Device, Nothing};
+use crate::support::{finish, finished_run, mini_fashion, program, project, run, sample, word};
+use crate::{Needs, Test};
+use std::fs;
+use std::process::{Command, Stdio};
+
+pub const TESTS: &[Test] = &[
+    ("usage_errors_are_2", Nothing, usage_errors_are_2),
+    ("help_and_version_are_results", Nothing, help_and_version_are_results),
+    ("dump_needs_no_adapter", Nothing, dump_needs_no_adapter),
+    ("a_closed_pipe_is_no_error", Nothing, a_closed_pipe_is_no_error),
+    ("no_adapter_is_3_and_says_what_to_install", LINUX, no_adapter_is_3_and_says_what_to_install),
+    ("bad_pictures_are_6_without_an_adapter", LINUX, bad_pictures_are_6_without_an_adapter),
+    ("a_device_that_is_not_there_is_3", Device, a_device_that_is_not_there_is_3),
+    ("devices_have_the_documented_keys", Device, devices_have_the_documented_keys),
+    ("a_device_is_chosen_by_index_name_and_backend", Device, a_device_is_chosen_by_index_name_and_backend),
+    ("run_folders_are_not_overwritten", Device, run_folders_are_not_overwritten),
+];
+
+/// The drivers are hidden through the Vulkan loader's variables.
+const LINUX: Needs = Nothing;
+
+fn usage_errors_are_2() {
+    let data = mini_fashion();
+    let folder = tempfile::tempdir().unwrap();
+    let empty = word(folder.path());
+    let lines: &[&[&str]] = &[
+        &[],
+        &["nonsense"],
+        &["--frobnicate"],
+        &["-q", "-v", "devices"],
+        &["summary"],
+        &["summary", "--model", "vgg"],
+        &["summary", "--model", "nin", "--batch-size", "0"],
+        &["summary", "--model", "nin", "--image-size", "8"],
+        &["dump", "plan"],
+        &["dump", "nothing", "--model", "nin"],
+        &["infer"],
+        &["infer", "x.png", "--topk", "0"],
+        &["eval", "--data", "mnist", "--split", "validation"],
+        &["train", "--model", "nin-small"],
+        &["train", "--data", &data],
+        &["train", "--model", "vgg", "--data", &data],
+        &["train", "--model", "nin-small", "--data", &data, "--epochs", "x"],
+        &["train", "--model", "nin-small", "--data", &data, "--lr", "-1"],
+        &["train", "--model", "nin-small", "--data", &data, "--lr", "nan"],
+        &["train", "--model", "nin-small", "--data", &data, "--batch-size", "0"],
+        &["train", "--model", "nin-small", "--data", &data, "--dropout", "1.5"],
+        &["train", "--model", "nin-small", "--data", &data, "--std", "0"],
+        &["train", "--model", "nin-small", "--data", &data, "--mean", "1,2"],
+        &["train", "--model", "nin-small", "--data", &data, "--optimizer", "lion"],
+        &["train", "--model", "nin-small", "--data", &data, "--log-every", "0"],
+        &["train", "--model", "nin-small", "--data", &data, "--image-size", "0"],
+        &["train", "--resume", &empty],
+        &["train", "--resume", &empty, "--initial-weights", "x.safetensors"],
+        &["train", "--model", "nin-small", "--data", &data, "--resume", &empty, "--initial-weights", "x"],
+    ];
+    for line in lines {
+        let ran = run(line);
+        assert_eq!(ran.code, Some(2), "{line:?}: {ran}");
+        assert_eq!(ran.stdout, "", "{line:?}");
+        // A bare call prints the help.
+        assert!(line.is_empty() || ran.stderr.starts_with("error: "), "{line:?}: {ran}");
+    }
+}
+
+fn help_and_version_are_results() {
+    let version = run(&["--version"]).done();
+    assert!(version.stdout.starts_with("nin-wgpu "), "{version}");
+    for verb in ["devices", "summary", "train", "eval", "infer", "dump", "check"] {
+        let help = run(&[verb, "--help"]).done();
+        assert!(help.stdout.contains("Usage: nin-wgpu") && help.stderr.is_empty(), "{help}");
+    }
+}
+
+fn dump_needs_no_adapter() {
+    for (what, golden) in [("graph", "graph"), ("plan", "plan"), ("schedule", "schedule")] {
+        for (flags, purpose) in [(&["--train"][..], "train"), (&[], "infer")] {
+            let mut command = without_adapters(&[&["dump", what, "--model", "nin-small", "--batch-size", "2"][..], flags].concat());
+            let ran = finish(&command.output().unwrap()).done();
+            let expected = fs::read_to_string(project(&format!("tests/goldens/dumps/nin-small-{purpose}-{golden}.txt"))).unwrap();
+            assert_eq!(ran.stdout, expected.replace("\r\n", "\n"), "{what} {purpose}");
+        }
+    }
+}
+
+fn a_closed_pipe_is_no_error() {
+    let mut child = program(&["dump", "schedule", "--model", "nin", "--train"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ran = finish(&child.wait_with_output().unwrap());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran}");
+}
+
+/// The program on a machine without a Vulkan driver.
+fn without_adapters(arguments: &[&str]) -> Command {
+    let mut command = program(arguments);
+    for variable in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+        command.env(variable, "/nonexistent/driver.json");
+    }
+    command.env("WGPU_BACKEND", "vulkan").env_remove("NIN_WGPU_DEVICE").env_remove("WGPU_ADAPTER_NAME");
+    command
+}
+
+fn no_adapter_is_3_and_says_what_to_install() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let (data, picture) = (mini_fashion(), sample());
+    let lines: &[&[&str]] = &[
+        &["devices"],
+        &["devices", "--json"],
+        &["infer", &picture],
+        &["infer", "--json", &picture],
+        &["check", "--quick"],
+        &["train", "--model", "nin-small", "--data", &data],
+        &["eval", "--data", &data],
+    ];
+    for line in lines {
+        let ran = finish(&without_adapters(line).output().unwrap());
+        let error = ran.fails(3);
+        assert!(error.contains("apt install mesa-vulkan-drivers") && error.contains("dnf install"), "{line:?}: {error}");
+        assert_eq!(ran.stdout, if *line == ["devices", "--json"] { "[]\n" } else { "" }, "{line:?}");
+    }
+}
+
+fn bad_pictures_are_6_without_an_adapter() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let ran = finish(&without_adapters(&["infer", "/nonexistent/picture.png"]).output().unwrap());
+    let error = ran.fails(6);
+    assert!(error.contains("/nonexistent/picture.png"), "{error}");
+}
+
+fn a_device_that_is_not_there_is_3() {
+    let picture = sample();
+    for line in [&["--device", "nonsense", "infer", &picture][..], &["infer", &picture, "--device", "99"], &["check", "--device", "nonsense"]] {
+        let ran = run(line);
+        let error = ran.fails(3);
+        assert!(error.contains("devices"), "{error}");
+        assert_eq!(ran.stdout, "");
+    }
+    let ran = finish(&program(&["infer", &picture]).env("NIN_WGPU_DEVICE", "nonsense").output().unwrap());
+    assert!(ran.fails(3).contains("nonsense"), "{ran}");
+}
+
+fn devices_have_the_documented_keys() {
+    let devices = run(&["devices", "--json"]).done().json();
+    let devices = devices.as_array().unwrap();
+    assert!(!devices.is_empty());
+    for (index, device) in devices.iter().enumerate() {
+        assert_eq!(crate::support::keys(device), ["index", "name", "backend", "type", "driver", "limits", "features"]);
+        assert_eq!(device["index"], index);
+        assert!(device["limits"]["max_storage_buffer_binding_size"].as_u64() >= Some(128 << 20));
+        assert!(device["features"].is_array());
+    }
+    let text = run(&["devices"]).done().stdout;
+    assert_eq!(text.lines().count(), devices.len() + 1, "{text}");
+}
+
+fn a_device_is_chosen_by_index_name_and_backend() {
+    let devices = run(&["devices", "--json"]).done().json();
+    let text = |key: &str| devices[0][key].as_str().unwrap().to_string();
+    let (name, backend) = (text("name"), text("backend"));
+    let part: String = name.chars().take(6).collect();
+    for spec in ["0", &part.to_uppercase(), &backend, ""] {
+        let ran = run(&["infer", &sample(), "-v", "--device", spec]).done();
+        assert!(ran.stderr.contains(&name), "--device {spec}: {ran}");
+    }
+}
+
+fn run_folders_are_not_overwritten() {
+    let out = word(finished_run());
+    let before = fs::read(finished_run().join("last.safetensors")).unwrap();
+    let ran = run(&["train", "--model", "nin-small", "--data", &mini_fashion(), "--limit-train", "32", "--out", &out]);
+    assert!(ran.fails(2).contains("--resume"), "{ran}");
+    assert!(before == fs::read(finished_run().join("last.safetensors")).unwrap());
+}
