@@ -80,7 +80,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #for p in 0..PIXELS
     if first + ${p}u < pixels && channel + ${o}u < params.out_c {
         let value = sum_${p}_${o} + bias_${o};
-        y[(first + ${p}u) * params.out_c + channel + ${o}u] = select(value, max(value, 0.0), params.relu != 0u);
+        y[(first + ${p}u) * params.out_c + channel + ${o}u] = select(value, 0.0, params.relu != 0u && value < 0.0);
     }
 #end
 #end

@@ -161,7 +161,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
         let pixel_${i} = first + ${i / 4 * 32 + i % 4}u + row * 4u;
         if pixel_${i} < pixels {
             let value = sums[${2 * i + half}][${k}] + b;
-            y[pixel_${i} * params.out_c + o_${half}_${k}] = select(value, max(value, 0.0), params.relu != 0u);
+            y[pixel_${i} * params.out_c + o_${half}_${k}] = select(value, 0.0, params.relu != 0u && value < 0.0);
         }
 #end
     }

@@ -1,4 +1,5 @@
-// Rectified linear unit: y = max(0, x); its gradient: dx = dy where y > 0, else 0.
+// Rectified linear unit: y = max(0, x); its gradient: dx = dy where y > 0, else 0. Written with comparisons, because
+// max(0, NaN) may be 0, and a run that diverged must not look healthy.
 // One invocation computes one element. x, y, dy, dx: [words].
 #import "shared/grid.wgsl"
 
@@ -16,7 +17,7 @@ struct Params {
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.words {
-        y[i] = max(x[i], 0.0);
+        y[i] = select(x[i], 0.0, x[i] < 0.0);
     }
 }
 
@@ -24,7 +25,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
 fn forward_in_place(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.words {
-        y[i] = max(y[i], 0.0);
+        y[i] = select(y[i], 0.0, y[i] < 0.0);
     }
 }
 

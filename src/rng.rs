@@ -36,12 +36,7 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     for _ in 0..ROUNDS {
         let product0 = u64::from(MULTIPLIERS[0]) * u64::from(c0);
         let product1 = u64::from(MULTIPLIERS[1]) * u64::from(c2);
-        (c0, c1, c2, c3) = (
-            (product1 >> 32) as u32 ^ c1 ^ k0,
-            product1 as u32,
-            (product0 >> 32) as u32 ^ c3 ^ k1,
-            product0 as u32,
-        );
+        (c0, c1, c2, c3) = ((product1 >> 32) as u32 ^ c1 ^ k0, product1 as u32, (product0 >> 32) as u32 ^ c3 ^ k1, product0 as u32);
         k0 = k0.wrapping_add(KEY_STEPS[0]);
         k1 = k1.wrapping_add(KEY_STEPS[1]);
     }
@@ -76,13 +71,7 @@ pub struct Stream {
 impl Stream {
     /// The stream of `seed` at `(node, step, purpose)`, from its first word on.
     pub fn new(seed: u64, node: u32, step: u32, purpose: u32) -> Self {
-        Self {
-            key: key(seed),
-            counter: [0, node, step, purpose],
-            block: [0; 4],
-            used: 4,
-            spare_normal: None,
-        }
+        Self { key: key(seed), counter: [0, node, step, purpose], block: [0; 4], used: 4, spare_normal: None }
     }
 
     /// The next 32 random bits.
@@ -156,19 +145,10 @@ mod tests {
     /// Vectors of Random123's `kat_vectors`, lines `philox4x32 10`.
     #[test]
     fn philox_gives_the_known_answers() {
+        assert_eq!(philox4x32([0; 4], [0; 2]), [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]);
+        assert_eq!(philox4x32([u32::MAX; 4], [u32::MAX; 2]), [0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd]);
         assert_eq!(
-            philox4x32([0; 4], [0; 2]),
-            [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]
-        );
-        assert_eq!(
-            philox4x32([u32::MAX; 4], [u32::MAX; 2]),
-            [0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd]
-        );
-        assert_eq!(
-            philox4x32(
-                [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344],
-                [0xa4093822, 0x299f31d0]
-            ),
+            philox4x32([0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344], [0xa4093822, 0x299f31d0]),
             [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]
         );
     }
@@ -188,10 +168,7 @@ mod tests {
         assert_eq!(uniform01(u32::MAX), 1.0 - 1.0 / 16_777_216.0);
         assert_eq!(uniform01(0x8000_0000), 0.5);
         let mut stream = Stream::new(1, 0, 0, purpose::SYNTHETIC);
-        let mean = (0..10_000)
-            .map(|_| f64::from(stream.uniform()))
-            .sum::<f64>()
-            / 10_000.0;
+        let mean = (0..10_000).map(|_| f64::from(stream.uniform())).sum::<f64>() / 10_000.0;
         assert!((mean - 0.5).abs() < 0.01, "mean {mean}");
     }
 
@@ -215,18 +192,12 @@ mod tests {
         for _ in 0..70_000 {
             counts[stream.below(7) as usize] += 1;
         }
-        assert!(
-            counts.iter().all(|&n| (9_600..10_400).contains(&n)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&n| (9_600..10_400).contains(&n)), "{counts:?}");
         assert_eq!(stream.below(1), 0);
         assert_eq!(stream.below(0), 0);
         // A bound just above 2^31 rejects nearly half of all words: bias would show in the mean.
         let bound = (1u32 << 31) + 1;
-        let mean = (0..20_000)
-            .map(|_| f64::from(stream.below(bound)))
-            .sum::<f64>()
-            / 20_000.0;
+        let mean = (0..20_000).map(|_| f64::from(stream.below(bound))).sum::<f64>() / 20_000.0;
         assert!((mean / f64::from(bound) - 0.5).abs() < 0.01);
     }
 

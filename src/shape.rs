@@ -292,7 +292,13 @@ mod tests {
 
     #[test]
     fn pack_and_unpack_are_inverse_and_pad_with_zero() {
-        for fact in [Fact::activation(2, 5, 3, 2), Fact::filter(6, 3, 2, 1), Fact::filter(5, 7, 3, 3), Fact::vector(10), Fact::activation(1, 3, 2, 2)] {
+        for fact in [
+            Fact::activation(2, 5, 3, 2),
+            Fact::filter(6, 3, 2, 1),
+            Fact::filter(5, 7, 3, 3),
+            Fact::vector(10),
+            Fact::activation(1, 3, 2, 2),
+        ] {
             let logical: Vec<f32> = (1..=fact.shape.elements()).map(|i| i as f32).collect();
             let memory = fact.pack(&logical);
             assert_eq!(memory.len() * 4, fact.bytes() as usize);

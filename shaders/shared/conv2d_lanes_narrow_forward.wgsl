@@ -61,12 +61,13 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
         }
     }
 
+    let relu = vec4<bool>(params.relu != 0u);
 #for q in 0..QUADS
     let bias_${q} = bias[quad_${q}];
 #for p in 0..PIXELS
     if first + ${p}u < pixels && quad + ${q}u < out_c4 {
         let value = sum_${p}_${q} + bias_${q};
-        y[(first + ${p}u) * out_c4 + quad + ${q}u] = select(value, max(value, vec4<f32>()), params.relu != 0u);
+        y[(first + ${p}u) * out_c4 + quad + ${q}u] = select(value, vec4<f32>(), relu & (value < vec4<f32>()));
     }
 #end
 #end

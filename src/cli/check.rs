@@ -3,8 +3,8 @@
 use super::context::{Context, Paint};
 use super::error::{Exit, Failure};
 use super::table::{Align, Table};
-use crate::gpu::verify::{Verdict, self_check};
 use crate::gpu::AdapterDescription;
+use crate::gpu::verify::{Verdict, self_check};
 use serde::Serialize;
 
 /// Arguments of the verb.

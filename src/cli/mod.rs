@@ -128,11 +128,8 @@ fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
 fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
         let payload = info.payload();
-        let message = payload
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("unknown");
+        let message =
+            payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown");
         let place = info.location().map_or(String::new(), |place| {
             let file = std::path::Path::new(place.file()).file_name().unwrap_or_default();
             format!(" ({}:{})", file.to_string_lossy(), place.line())

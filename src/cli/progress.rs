@@ -58,7 +58,8 @@ impl Observer for Progress<'_> {
     }
 
     fn step(&mut self, report: &StepReport) {
-        let figures = format!("{:.0} images/s  loss {:.4}  accuracy {}", report.images_per_s, report.loss, format::percent(report.accuracy));
+        let figures =
+            format!("{:.0} images/s  loss {:.4}  accuracy {}", report.images_per_s, report.loss, format::percent(report.accuracy));
         if let Some(bar) = &self.bar {
             bar.set_position(report.step);
             bar.set_prefix(format!("epoch {}/{}", report.epoch, self.epochs));

@@ -184,9 +184,7 @@ mod tests {
             .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()))
             .filter_map(|line| line.split_whitespace().nth(2))
             .collect();
-        let expected = [
-            "96x54x54", "96x26x26", "256x26x26", "256x12x12", "384x12x12", "384x5x5", "384x5x5", "10x5x5", "10x1x1", "10",
-        ];
+        let expected = ["96x54x54", "96x26x26", "256x26x26", "256x12x12", "384x12x12", "384x5x5", "384x5x5", "10x5x5", "10x1x1", "10"];
         assert_eq!(outputs, expected, "{text}");
         assert!(text.contains("1,992,166"), "{text}");
     }

@@ -77,13 +77,7 @@ mod tests {
 
     fn outcome(test_acc: f64) -> TrainOutcome {
         let last = EpochLine { epoch: 2, train_loss: 0.5, train_acc: 0.75, test_loss: 0.5, test_acc, seconds: 3.0 };
-        TrainOutcome {
-            out: "runs/nin-1".into(),
-            last: Some(last),
-            best_accuracy: Some(0.9),
-            interrupted: false,
-            seconds: 6.0,
-        }
+        TrainOutcome { out: "runs/nin-1".into(), last: Some(last), best_accuracy: Some(0.9), interrupted: false, seconds: 6.0 }
     }
 
     #[test]

@@ -154,7 +154,9 @@ impl Args {
             (change.apply)(&mut changed);
             if changed != *saved {
                 let flag = change.flag;
-                return Err(Failure::Usage(format!("{flag} differs from the run to resume, which keeps its configuration; leave {flag} out")));
+                return Err(Failure::Usage(format!(
+                    "{flag} differs from the run to resume, which keeps its configuration; leave {flag} out"
+                )));
             }
         }
         Ok(())

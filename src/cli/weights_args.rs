@@ -86,12 +86,7 @@ impl WeightsArgs {
             return Err(Failure::Usage(format!("{flag} is for weights without metadata, but {source} says it itself; leave it out")));
         }
         let Metadata { classes, preprocess, .. } = metadata;
-        let options = ModelOptions {
-            classes: classes.len(),
-            in_channels: preprocess.channels,
-            image_size: preprocess.size,
-            dropout: 0.0,
-        };
+        let options = ModelOptions { classes: classes.len(), in_channels: preprocess.channels, image_size: preprocess.size, dropout: 0.0 };
         Ok(ReadyWeights { file, model, options, preprocess, classes })
     }
 
@@ -159,13 +154,7 @@ mod tests {
     use crate::weights::NamedTensor;
 
     fn args(model: Option<&str>) -> WeightsArgs {
-        WeightsArgs {
-            weights: None,
-            model: model.and_then(Model::find),
-            adapt: AdaptArgs::default(),
-            mean: None,
-            std: None,
-        }
+        WeightsArgs { weights: None, model: model.and_then(Model::find), adapt: AdaptArgs::default(), mean: None, std: None }
     }
 
     /// Weights as `model` has them with `channels` in and `classes` out.

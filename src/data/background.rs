@@ -26,13 +26,9 @@ pub(super) struct Background {
 impl Background {
     /// The background of a picture.
     pub fn of(picture: &Picture) -> Self {
-        let corners: Vec<&[u8]> = edge_pixels(picture)
-            .filter(|edge| edge.is_corner)
-            .map(|edge| edge.pixel)
-            .collect();
-        let color: Vec<u8> = (0..picture.channels)
-            .map(|channel| quantile(corners.iter().map(|pixel| pixel[channel]).collect(), 0.5))
-            .collect();
+        let corners: Vec<&[u8]> = edge_pixels(picture).filter(|edge| edge.is_corner).map(|edge| edge.pixel).collect();
+        let color: Vec<u8> =
+            (0..picture.channels).map(|channel| quantile(corners.iter().map(|pixel| pixel[channel]).collect(), 0.5)).collect();
         let differences = corners.iter().map(|pixel| {
             let by_channel = pixel.iter().zip(&color).map(|(a, b)| a.abs_diff(*b));
             by_channel.max().unwrap_or(0)
@@ -63,11 +59,7 @@ impl Background {
     pub fn needs_levelling(&self) -> bool {
         let end = if self.is_light() { 255 } else { 0 };
         let is_clean = self.spread == 0 && self.color.iter().all(|&value| value == end);
-        !is_clean
-            && self
-                .color
-                .iter()
-                .all(|value| value.abs_diff(end) < NEAR_END)
+        !is_clean && self.color.iter().all(|value| value.abs_diff(end) < NEAR_END)
     }
 }
 
@@ -97,11 +89,7 @@ impl Light {
             }
             factors
         };
-        Self {
-            factors: (0..picture.channels).map(fit).collect(),
-            color: background.color.clone(),
-            is_light: background.is_light(),
-        }
+        Self { factors: (0..picture.channels).map(fit).collect(), color: background.color.clone(), is_light: background.is_light() }
     }
 
     /// Makes the background of a picture of the same scene black or white throughout: the levels of
@@ -147,11 +135,7 @@ fn edge_pixels(picture: &Picture) -> impl Iterator<Item = EdgePixel<'_>> {
     pixels.filter_map(move |(n, pixel)| {
         let (x, y) = (n % width, n / width);
         let (at_side, at_end) = (is_edge(x, width), is_edge(y, height));
-        (at_side || at_end).then(|| EdgePixel {
-            pixel,
-            is_corner: at_side && at_end,
-            terms: terms(x, y, width, height),
-        })
+        (at_side || at_end).then(|| EdgePixel { pixel, is_corner: at_side && at_end, terms: terms(x, y, width, height) })
     })
 }
 
@@ -219,23 +203,14 @@ mod tests {
 
     fn grey(width: u32, height: u32, at: impl Fn(u32, u32) -> u8) -> Picture {
         let pixels = (0..width * height).map(|n| at(n % width, n / width));
-        Picture {
-            width,
-            height,
-            channels: 1,
-            pixels: pixels.collect(),
-        }
+        Picture { width, height, channels: 1, pixels: pixels.collect() }
     }
 
     #[test]
     fn corners_decide_whatever_the_middle_holds() {
         let cross = grey(28, 28, |x, y| {
             let middle = 3..25;
-            if middle.contains(&x) || middle.contains(&y) {
-                200
-            } else {
-                5
-            }
+            if middle.contains(&x) || middle.contains(&y) { 200 } else { 5 }
         });
         let background = Background::of(&cross);
         assert_eq!((background.color[0], background.spread), (5, 0));
@@ -261,11 +236,7 @@ mod tests {
         Light::of(&picture, &background).level(&mut picture);
         for (n, &value) in picture.pixels.iter().enumerate() {
             let (x, y) = (n as u32 % 120, n as u32 / 120);
-            let expected = if is_object(x, y) {
-                118..=135
-            } else {
-                252..=255
-            };
+            let expected = if is_object(x, y) { 118..=135 } else { 252..=255 };
             assert!(expected.contains(&value), "{x}, {y}: {value}");
         }
     }

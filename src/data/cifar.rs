@@ -53,9 +53,7 @@ impl Variant {
     /// Files of the training split that are in `folder`, in order.
     pub fn train_files(self, folder: &Path) -> Vec<PathBuf> {
         match self {
-            Self::Cifar10 => (1..=5)
-                .filter_map(|n| files::find(folder, &[&format!("data_batch_{n}.bin")]))
-                .collect(),
+            Self::Cifar10 => (1..=5).filter_map(|n| files::find(folder, &[&format!("data_batch_{n}.bin")])).collect(),
             Self::Cifar100 => files::find(folder, &["train.bin"]).into_iter().collect(),
         }
     }
@@ -115,11 +113,7 @@ impl Variant {
 }
 
 /// Reads the first `limit` images of a split from its files, in order.
-pub fn read_split(
-    variant: Variant,
-    paths: &[PathBuf],
-    limit: Option<usize>,
-) -> Result<InMemory, DataError> {
+pub fn read_split(variant: Variant, paths: &[PathBuf], limit: Option<usize>) -> Result<InMemory, DataError> {
     let limit = limit.unwrap_or(usize::MAX);
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for path in paths {
@@ -133,13 +127,7 @@ pub fn read_split(
 }
 
 /// Appends a file's images, HWC, and labels, until there are `limit`.
-fn read_file(
-    variant: Variant,
-    path: &Path,
-    limit: usize,
-    pixels: &mut Vec<u8>,
-    labels: &mut Vec<u32>,
-) -> Result<(), DataError> {
+fn read_file(variant: Variant, path: &Path, limit: usize, pixels: &mut Vec<u8>, labels: &mut Vec<u32>) -> Result<(), DataError> {
     let record = variant.label_bytes() + IMAGE;
     let bytes = files::read_up_to(&mut *files::open(path)?, files::MAX_BYTES, path)?;
     if bytes.is_empty() || bytes.len() % record != 0 {
@@ -181,18 +169,7 @@ fn read_file(
 }
 
 /// Class names of CIFAR-10, by label.
-pub const CIFAR10_CLASSES: [&str; 10] = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-];
+pub const CIFAR10_CLASSES: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// Fine class names of CIFAR-100, by label.
 #[rustfmt::skip]
@@ -232,23 +209,14 @@ pub(super) mod tests {
         fs::write(&paths[0], [record(&[3], 10), record(&[9], 20)].concat()).unwrap();
         fs::write(&paths[1], super::super::idx::tests::gzip(&record(&[0], 30))).unwrap();
         let split = read_split(Variant::Cifar10, &paths, None).unwrap();
-        assert_eq!(
-            (split.len(), split.shape(), split.classes()),
-            (3, [3, 32, 32], 10)
-        );
+        assert_eq!((split.len(), split.shape(), split.classes()), (3, [3, 32, 32], 10));
         let mut pixels = vec![0; IMAGE];
         assert_eq!(split.read(1, &mut pixels).unwrap(), 9);
         assert_eq!(pixels[..6], [20, 21, 22, 21, 22, 23]);
         assert_eq!(split.read(2, &mut pixels).unwrap(), 0);
         assert_eq!(pixels[..3], [30, 31, 32]);
-        assert_eq!(
-            read_split(Variant::Cifar10, &paths, Some(1)).unwrap().len(),
-            1
-        );
-        assert_eq!(
-            read_split(Variant::Cifar10, &paths, Some(0)).unwrap().len(),
-            0
-        );
+        assert_eq!(read_split(Variant::Cifar10, &paths, Some(1)).unwrap().len(), 1);
+        assert_eq!(read_split(Variant::Cifar10, &paths, Some(0)).unwrap().len(), 0);
     }
 
     #[test]
@@ -266,9 +234,7 @@ pub(super) mod tests {
         let path = folder.path().join("data_batch_1.bin");
         let problem = |bytes: &[u8]| {
             fs::write(&path, bytes).unwrap();
-            let error = read_split(Variant::Cifar10, std::slice::from_ref(&path), None)
-                .err()
-                .unwrap();
+            let error = read_split(Variant::Cifar10, std::slice::from_ref(&path), None).err().unwrap();
             error.to_string()
         };
         assert!(problem(&record(&[3], 0)[1..]).contains("no whole number"));

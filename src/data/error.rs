@@ -31,9 +31,7 @@ pub enum DataError {
         problem: String,
     },
     /// `--data` is neither a known name nor a folder.
-    #[error(
-        "no data set or folder {spec:?}: the known names are {known}; anything else must be a folder that exists"
-    )]
+    #[error("no data set or folder {spec:?}: the known names are {known}; anything else must be a folder that exists")]
     UnknownDataSet {
         /// What was asked for.
         spec: String,
@@ -56,26 +54,18 @@ pub enum DataError {
     #[error("{0}")]
     Setting(String),
     /// The background reader ended without a result: a fault of the program.
-    #[error(
-        "the background reader stopped without saying why; this is a fault of the program, please report it"
-    )]
+    #[error("the background reader stopped without saying why; this is a fault of the program, please report it")]
     LoaderStopped,
 }
 
 impl DataError {
     /// A [`DataError::Malformed`] at `path`.
     pub(crate) fn malformed(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Malformed {
-            path: path.to_path_buf(),
-            problem: problem.into(),
-        }
+        Self::Malformed { path: path.to_path_buf(), problem: problem.into() }
     }
 
     /// A [`DataError::Read`] at `path`.
     pub(crate) fn read(path: &Path, source: io::Error) -> Self {
-        Self::Read {
-            path: path.to_path_buf(),
-            source,
-        }
+        Self::Read { path: path.to_path_buf(), source }
     }
 }

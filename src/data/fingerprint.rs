@@ -25,11 +25,7 @@ pub fn fingerprint(source: &dyn Source) -> Result<String, DataError> {
         hash.update(label.to_le_bytes());
         hash.update(&pixels);
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Mean and standard deviation of each channel, for pixels scaled to [0, 1].
@@ -49,9 +45,7 @@ pub fn channel_stats(source: &dyn Source, max_images: usize) -> Result<ChannelSt
     let [channels, height, width] = source.shape();
     let count = source.len().min(max_images);
     if count == 0 || channels * height * width == 0 {
-        return Err(DataError::Setting(
-            "no images to take mean and deviation from: give --mean and --std".into(),
-        ));
+        return Err(DataError::Setting("no images to take mean and deviation from: give --mean and --std".into()));
     }
     let mut sums = vec![(0u64, 0u64); channels];
     let mut pixels = vec![0; channels * height * width];

@@ -37,10 +37,7 @@ impl Source for Pictures {
     }
 
     fn read(&self, index: usize, pixels: &mut [u8]) -> Result<u32, DataError> {
-        let (path, label) = self
-            .files
-            .get(index)
-            .ok_or_else(|| super::no_such_image(index, self.len()))?;
+        let (path, label) = self.files.get(index).ok_or_else(|| super::no_such_image(index, self.len()))?;
         super::check_buffer(pixels, self.shape())?;
         pixels.copy_from_slice(&prepare(&picture::open(path)?, &self.target)?);
         Ok(*label)
@@ -53,10 +50,7 @@ pub(super) fn looks_like_one(path: &Path) -> bool {
 }
 
 fn test_folder(path: &Path) -> Option<PathBuf> {
-    TEST_FOLDERS
-        .iter()
-        .map(|name| path.join(name))
-        .find(|path| path.is_dir())
+    TEST_FOLDERS.iter().map(|name| path.join(name)).find(|path| path.is_dir())
 }
 
 /// Opens a folder of splits.
@@ -86,27 +80,11 @@ pub(super) fn open(name: &str, path: &Path, options: &OpenOptions) -> Result<Dat
     let train_files = list(&train, "training", options.limit_train)?;
     let test_files = list(&test, "test", options.limit_test)?;
     if path.join("val").is_dir() && path.join("test").is_dir() {
-        notes.push(format!(
-            "{}: val/ is used as the test split, test/ is left aside",
-            path.display()
-        ));
+        notes.push(format!("{}: val/ is used as the test split, test/ is left aside", path.display()));
     }
     let target = target(options, train_files.first().or(test_files.first()))?;
-    let source = |files| -> Arc<dyn Source> {
-        Arc::new(Pictures {
-            files,
-            classes: classes.len(),
-            target,
-        })
-    };
-    Ok(Dataset {
-        name: name.to_owned(),
-        path: path.to_path_buf(),
-        train: source(train_files),
-        test: source(test_files),
-        classes,
-        notes,
-    })
+    let source = |files| -> Arc<dyn Source> { Arc::new(Pictures { files, classes: classes.len(), target }) };
+    Ok(Dataset { name: name.to_owned(), path: path.to_path_buf(), train: source(train_files), test: source(test_files), classes, notes })
 }
 
 /// The size and channels of the source: as asked, else the first picture's size in RGB.
@@ -125,12 +103,7 @@ fn target(options: &OpenOptions, first: Option<&(PathBuf, u32)>) -> Result<Targe
              wanted: this model cannot learn from a folder of pictures"
         )));
     }
-    Ok(Target {
-        height,
-        width,
-        channels,
-        polarity: Polarity::Any,
-    })
+    Ok(Target { height, width, channels, polarity: Polarity::Any })
 }
 
 /// Names of the class folders in a split, sorted.
@@ -150,24 +123,15 @@ fn class_names(split: &Path) -> Result<Vec<String>, DataError> {
         }
     }
     if names.is_empty() {
-        return Err(DataError::malformed(
-            split,
-            "holds no class folders; put the pictures of each class into a folder named as the class",
-        ));
+        return Err(DataError::malformed(split, "holds no class folders; put the pictures of each class into a folder named as the class"));
     }
     names.sort_unstable();
     Ok(names)
 }
 
 /// Fails where two splits have different classes.
-fn compare_classes(
-    first: &Path,
-    known: &[String],
-    second: &Path,
-    found: &[String],
-) -> Result<(), DataError> {
-    let missing =
-        |of: &[String], among: &[String]| of.iter().find(|name| !among.contains(name)).cloned();
+fn compare_classes(first: &Path, known: &[String], second: &Path, found: &[String]) -> Result<(), DataError> {
+    let missing = |of: &[String], among: &[String]| of.iter().find(|name| !among.contains(name)).cloned();
     let (name, there, absent) = if let Some(name) = missing(known, found) {
         (name, first, second)
     } else if let Some(name) = missing(found, known) {
@@ -187,12 +151,7 @@ fn compare_classes(
 }
 
 /// Path and label of the pictures of a split, at most `limit`. Notes empty classes and other files.
-fn pictures(
-    split: &Path,
-    classes: &[String],
-    limit: Option<usize>,
-    notes: &mut Vec<String>,
-) -> Result<Vec<(PathBuf, u32)>, DataError> {
+fn pictures(split: &Path, classes: &[String], limit: Option<usize>, notes: &mut Vec<String>) -> Result<Vec<(PathBuf, u32)>, DataError> {
     if limit == Some(0) {
         return Ok(Vec::new());
     }
@@ -217,21 +176,15 @@ fn pictures(
         }
     }
     if aside > 0 {
-        notes.push(format!(
-            "{}: {aside} files without a picture's name are left aside",
-            split.display()
-        ));
+        notes.push(format!("{}: {aside} files without a picture's name are left aside", split.display()));
     }
     let count = limit.map_or(files.len(), |limit| limit.min(files.len()));
-    Ok((0..count)
-        .map(|n| files[n * files.len() / count].clone())
-        .collect())
+    Ok((0..count).map(|n| files[n * files.len() / count].clone()).collect())
 }
 
 /// Whether a file's name starts with a dot.
 pub(super) fn is_hidden(path: &Path) -> bool {
-    path.file_name()
-        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 /// The error of walking through a folder, with the path where it happened.
@@ -240,10 +193,7 @@ pub(super) fn walk_error(folder: &Path, error: walkdir::Error) -> DataError {
     if error.loop_ancestor().is_some() {
         return DataError::malformed(&path, "links back to a folder above it; remove the link");
     }
-    DataError::Read {
-        path,
-        source: error.into(),
-    }
+    DataError::Read { path, source: error.into() }
 }
 
 #[cfg(test)]
@@ -256,9 +206,7 @@ mod tests {
     fn save(root: &Path, name: &str, width: u32, height: u32, color: [u8; 3]) {
         let path = root.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        RgbImage::from_pixel(width, height, Rgb(color))
-            .save(path)
-            .unwrap();
+        RgbImage::from_pixel(width, height, Rgb(color)).save(path).unwrap();
     }
 
     fn sample() -> tempfile::TempDir {
@@ -274,10 +222,7 @@ mod tests {
     }
 
     fn options() -> OpenOptions {
-        OpenOptions {
-            target: Some((6, 8, 3)),
-            ..OpenOptions::default()
-        }
+        OpenOptions { target: Some((6, 8, 3)), ..OpenOptions::default() }
     }
 
     #[test]
@@ -285,40 +230,20 @@ mod tests {
         let root = sample();
         let set = crate::data::open(root.path().to_str().unwrap(), &options()).unwrap();
         assert_eq!(set.classes, ["cat", "dog"]);
-        assert_eq!(
-            (set.train.len(), set.test.len(), set.shape()),
-            (3, 1, [3, 6, 8])
-        );
+        assert_eq!((set.train.len(), set.test.len(), set.shape()), (3, 1, [3, 6, 8]));
         let mut pixels = vec![0; 6 * 8 * 3];
-        for (index, label, color) in [
-            (0, 0, [1, 2, 3]),
-            (1, 0, [10, 20, 30]),
-            (2, 1, [200, 100, 0]),
-        ] {
+        for (index, label, color) in [(0, 0, [1, 2, 3]), (1, 0, [10, 20, 30]), (2, 1, [200, 100, 0])] {
             assert_eq!(set.train.read(index, &mut pixels).unwrap(), label);
             assert!(pixels.chunks(3).all(|pixel| pixel == color), "{index}");
         }
-        assert!(
-            set.notes
-                .iter()
-                .any(|note| note.contains("1 files without"))
-        );
-        assert!(
-            set.notes
-                .iter()
-                .any(|note| note.contains("no pictures of this class"))
-        );
-        let batches: Vec<_> = Loader::new(set.train.clone(), 2, Order::Sequential, 0, 0)
-            .unwrap()
-            .collect();
+        assert!(set.notes.iter().any(|note| note.contains("1 files without")));
+        assert!(set.notes.iter().any(|note| note.contains("no pictures of this class")));
+        let batches: Vec<_> = Loader::new(set.train.clone(), 2, Order::Sequential, 0, 0).unwrap().collect();
         assert_eq!(batches.len(), 2);
         // Without a target: the first picture's size.
         let set = open("x", root.path(), &OpenOptions::default()).unwrap();
         assert_eq!(set.shape(), [3, 4, 4]);
-        let grey = OpenOptions {
-            target: Some((2, 2, 1)),
-            ..OpenOptions::default()
-        };
+        let grey = OpenOptions { target: Some((2, 2, 1)), ..OpenOptions::default() };
         let set = open("x", root.path(), &grey).unwrap();
         let mut pixels = [0; 4];
         set.train.read(2, &mut pixels).unwrap();
@@ -333,15 +258,10 @@ mod tests {
                 save(root.path(), &format!("train/{class}/{n}.png"), 2, 2, [n; 3]);
             }
         }
-        let limited = OpenOptions {
-            limit_train: Some(2),
-            ..options()
-        };
+        let limited = OpenOptions { limit_train: Some(2), ..options() };
         let set = open("x", root.path(), &limited).unwrap();
         let mut pixels = vec![0; 6 * 8 * 3];
-        let labels: Vec<u32> = (0..2)
-            .map(|n| set.train.read(n, &mut pixels).unwrap())
-            .collect();
+        let labels: Vec<u32> = (0..2).map(|n| set.train.read(n, &mut pixels).unwrap()).collect();
         assert_eq!(labels, [0, 1]);
         assert!(set.test.is_empty());
         assert!(set.notes[0].contains("no test split"));
@@ -359,22 +279,12 @@ mod tests {
         fs::remove_dir_all(root.path().join("val/bird")).unwrap();
         fs::write(root.path().join("train/cat/broken.png"), "text").unwrap();
         let set = open("x", root.path(), &options()).unwrap();
-        let error = set
-            .train
-            .read(2, &mut [0; 6 * 8 * 3])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("broken.png") && error.contains("looks like text"),
-            "{error}"
-        );
+        let error = set.train.read(2, &mut [0; 6 * 8 * 3]).unwrap_err().to_string();
+        assert!(error.contains("broken.png") && error.contains("looks like text"), "{error}");
         let flat = tempfile::tempdir().unwrap();
         save(flat.path(), "train/a.png", 2, 2, [0; 3]);
         assert!(problem(flat.path()).contains("holds no class folders"));
-        let four = OpenOptions {
-            target: Some((2, 2, 4)),
-            ..options()
-        };
+        let four = OpenOptions { target: Some((2, 2, 4)), ..options() };
         assert!(open("x", root.path(), &four).is_err());
     }
 }

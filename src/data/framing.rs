@@ -75,10 +75,7 @@ pub struct Target {
 pub fn prepare(picture: &Picture, target: &Target) -> Result<Vec<u8>, DataError> {
     let size = (target.height, target.width);
     if target.height == 0 || target.width == 0 {
-        return Err(DataError::Setting(format!(
-            "a model of {}x{} pixels takes no pictures",
-            target.height, target.width
-        )));
+        return Err(DataError::Setting(format!("a model of {}x{} pixels takes no pictures", target.height, target.width)));
     }
     let mut picture = picture.with_channels(target.channels)?;
     let is_exact = (picture.height as usize, picture.width as usize) == size;
@@ -106,21 +103,12 @@ pub fn prepare(picture: &Picture, target: &Target) -> Result<Vec<u8>, DataError>
         background = Background::of(&sketch);
     }
     let window = frame(&picture, &sketch, &background, size);
-    Ok(resize(
-        &picture,
-        window,
-        size,
-        &background.color,
-        Shrink::Area,
-    ))
+    Ok(resize(&picture, window, size, &background.color, Shrink::Area))
 }
 
 /// Swaps light and dark.
 fn invert(picture: &mut Picture) {
-    picture
-        .pixels
-        .iter_mut()
-        .for_each(|value| *value = 255 - *value);
+    picture.pixels.iter_mut().for_each(|value| *value = 255 - *value);
 }
 
 /// A small copy of a picture; the picture itself where it is small.
@@ -135,21 +123,11 @@ fn sketch(picture: &Picture) -> Picture {
     };
     let (width, height) = (shrunk(picture.width), shrunk(picture.height));
     let size = (height as usize, width as usize);
-    Picture {
-        width,
-        height,
-        channels: picture.channels,
-        pixels: resize(picture, Window::whole(picture), size, &[0; 3], Shrink::Area),
-    }
+    Picture { width, height, channels: picture.channels, pixels: resize(picture, Window::whole(picture), size, &[0; 3], Shrink::Area) }
 }
 
 /// The part of a picture that goes to the model.
-fn frame(
-    picture: &Picture,
-    sketch: &Picture,
-    background: &Background,
-    (target_height, target_width): (usize, usize),
-) -> Window {
+fn frame(picture: &Picture, sketch: &Picture, background: &Background, (target_height, target_width): (usize, usize)) -> Window {
     let (width, height) = (f64::from(picture.width), f64::from(picture.height));
     let (target_height, target_width) = (target_height as f64, target_width as f64);
     // The object's extent in the picture; all of it where nothing stands out.
@@ -212,10 +190,7 @@ fn refine(
     let whole_rows = scaled(&rows, sketch.height, picture.height);
     let whole_columns = scaled(&columns, sketch.width, picture.width);
     // About the picture's pixels along one of the sketch's; a speck has fewer in a line.
-    let step = picture
-        .height
-        .div_ceil(sketch.height)
-        .max(picture.width.div_ceil(sketch.width));
+    let step = picture.height.div_ceil(sketch.height).max(picture.width.div_ceil(sketch.width));
     let needed = step as usize;
     let row_has_object = |y: u32| {
         let found = whole_columns.clone().filter(|&x| stands_out(x, y));
@@ -225,10 +200,7 @@ fn refine(
         let found = whole_rows.clone().filter(|&y| stands_out(x, y));
         found.take(needed).count() == needed
     };
-    (
-        tighten(&whole_rows, step + 1, picture.height, row_has_object),
-        tighten(&whole_columns, step + 1, picture.width, column_has_object),
-    )
+    (tighten(&whole_rows, step + 1, picture.height, row_has_object), tighten(&whole_columns, step + 1, picture.width, column_has_object))
 }
 
 /// A range of the sketch's lines, of which there are `from`, as lines of the picture, of which there
@@ -241,82 +213,42 @@ fn scaled(range: &Range<u32>, from: u32, to: u32) -> Range<u32> {
 }
 
 /// Moves each end of `range` by at most `step` lines, to the outermost line that has the object.
-fn tighten(
-    range: &Range<u32>,
-    step: u32,
-    len: u32,
-    has_object: impl Fn(u32) -> bool,
-) -> Range<u32> {
+fn tighten(range: &Range<u32>, step: u32, len: u32, has_object: impl Fn(u32) -> bool) -> Range<u32> {
     let mut starts = range.start.saturating_sub(step)..(range.start + step).min(len);
     let ends = range.end.saturating_sub(step)..(range.end + step).min(len);
     let start = starts.find(|&line| has_object(line)).unwrap_or(range.start);
-    let end = ends
-        .rev()
-        .find(|&line| has_object(line))
-        .map_or(range.end, |line| line + 1);
-    if start < end {
-        start..end
-    } else {
-        range.clone()
-    }
+    let end = ends.rev().find(|&line| has_object(line)).map_or(range.end, |line| line + 1);
+    if start < end { start..end } else { range.clone() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GARMENT: Target = Target {
-        height: 28,
-        width: 28,
-        channels: 1,
-        polarity: Polarity::LightOnDark,
-    };
+    const GARMENT: Target = Target { height: 28, width: 28, channels: 1, polarity: Polarity::LightOnDark };
 
     fn grey(width: u32, height: u32, at: impl Fn(u32, u32) -> u8) -> Picture {
-        let pixels = (0..height)
-            .flat_map(|y| (0..width).map(move |x| (x, y)))
-            .map(|(x, y)| at(x, y))
-            .collect();
-        Picture {
-            width,
-            height,
-            channels: 1,
-            pixels,
-        }
+        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).map(|(x, y)| at(x, y)).collect();
+        Picture { width, height, channels: 1, pixels }
     }
 
     fn inverted(picture: &Picture) -> Picture {
         let mut picture = picture.clone();
-        picture
-            .pixels
-            .iter_mut()
-            .for_each(|value| *value = 255 - *value);
+        picture.pixels.iter_mut().for_each(|value| *value = 255 - *value);
         picture
     }
 
     /// A shirt that fills the frame: bright up to the border, dark corners, full of detail.
     fn shirt() -> Picture {
-        grey(28, 28, |x, y| {
-            if (4..24).contains(&x) || (5..12).contains(&y) {
-                (100 + (x * 37 + y * 91) % 150) as u8
-            } else {
-                0
-            }
-        })
+        grey(28, 28, |x, y| if (4..24).contains(&x) || (5..12).contains(&y) { (100 + (x * 37 + y * 91) % 150) as u8 } else { 0 })
     }
 
     #[test]
     fn data_set_pictures_are_not_touched_and_inverted_ones_come_back() {
         let picture = shirt();
         assert_eq!(prepare(&picture, &GARMENT).unwrap(), picture.pixels);
-        assert_eq!(
-            prepare(&inverted(&picture), &GARMENT).unwrap(),
-            picture.pixels
-        );
-        let page = Target {
-            polarity: Polarity::DarkOnLight,
-            ..GARMENT
-        };
+        assert_eq!(prepare(&inverted(&picture), &GARMENT).unwrap(), picture.pixels);
+        let page = Target { polarity: Polarity::DarkOnLight, ..GARMENT };
         let dark = inverted(&picture);
         assert_eq!(prepare(&picture, &page).unwrap(), dark.pixels);
         assert_eq!(prepare(&dark, &page).unwrap(), dark.pixels);
@@ -329,13 +261,9 @@ mod tests {
     fn an_enlarged_photo_with_margins_becomes_the_data_set_picture() {
         let picture = shirt();
         // Dark on a page of 253, each pixel 10 x 10, off centre on a sheet of 700 x 500.
-        let photo = grey(700, 500, |x, y| {
-            match (x.checked_sub(310), y.checked_sub(90)) {
-                (Some(x), Some(y)) if x < 280 && y < 280 => {
-                    253 - picture.pixels[(y / 10 * 28 + x / 10) as usize].min(253)
-                }
-                _ => 253,
-            }
+        let photo = grey(700, 500, |x, y| match (x.checked_sub(310), y.checked_sub(90)) {
+            (Some(x), Some(y)) if x < 280 && y < 280 => 253 - picture.pixels[(y / 10 * 28 + x / 10) as usize].min(253),
+            _ => 253,
         });
         let prepared = prepare(&photo, &GARMENT).unwrap();
         for (n, (&a, &b)) in prepared.iter().zip(&picture.pixels).enumerate() {
@@ -345,13 +273,7 @@ mod tests {
 
     #[test]
     fn a_tall_object_is_centred_and_fills_the_height() {
-        let photo = grey(400, 600, |x, y| {
-            if (30..130).contains(&x) && (200..400).contains(&y) {
-                55
-            } else {
-                255
-            }
-        });
+        let photo = grey(400, 600, |x, y| if (30..130).contains(&x) && (200..400).contains(&y) { 55 } else { 255 });
         let prepared = prepare(&photo, &GARMENT).unwrap();
         for (n, &value) in prepared.iter().enumerate() {
             let (x, y) = (n % 28, n / 28);
@@ -360,14 +282,8 @@ mod tests {
             let at_edge = [0, 6, 7, 20, 21, 27].contains(&x) || [0, 27].contains(&y);
             assert!(at_edge || value == expected, "{x}, {y}: {value}");
         }
-        assert!(
-            prepared[..28].iter().any(|&value| value > 100),
-            "the top is filled"
-        );
-        assert!(
-            prepared[27 * 28..].iter().any(|&value| value > 100),
-            "the bottom is filled"
-        );
+        assert!(prepared[..28].iter().any(|&value| value > 100), "the top is filled");
+        assert!(prepared[27 * 28..].iter().any(|&value| value > 100), "the bottom is filled");
     }
 
     #[test]
@@ -380,10 +296,7 @@ mod tests {
             _ if object(x, y) => 40 + noise(x, y),
             _ => 245 + noise(x, y),
         });
-        let (clean, noisy) = (
-            prepare(&clean, &GARMENT).unwrap(),
-            prepare(&noisy, &GARMENT).unwrap(),
-        );
+        let (clean, noisy) = (prepare(&clean, &GARMENT).unwrap(), prepare(&noisy, &GARMENT).unwrap());
         for (n, (&a, &b)) in clean.iter().zip(&noisy).enumerate() {
             assert!(a.abs_diff(b) <= 8, "pixel {n}: {a} and {b}");
         }
@@ -406,21 +319,9 @@ mod tests {
     #[test]
     fn small_and_already_framed_pictures_are_taken_whole() {
         let picture = grey(14, 14, |x, _| if (4..9).contains(&x) { 200 } else { 0 });
-        let whole = resize(
-            &picture,
-            Window::whole(&picture),
-            (28, 28),
-            &[0],
-            Shrink::Area,
-        );
+        let whole = resize(&picture, Window::whole(&picture), (28, 28), &[0], Shrink::Area);
         assert_eq!(prepare(&picture, &GARMENT).unwrap(), whole);
-        let framed = grey(280, 280, |x, y| {
-            if (10..260).contains(&y) && (100..200).contains(&x) {
-                200
-            } else {
-                0
-            }
-        });
+        let framed = grey(280, 280, |x, y| if (10..260).contains(&y) && (100..200).contains(&x) { 200 } else { 0 });
         let prepared = prepare(&framed, &GARMENT).unwrap();
         assert_eq!(prepared[28 + 15], 200);
         assert_eq!(prepared[15], 0);
@@ -434,29 +335,20 @@ mod tests {
                 assert_eq!(prepare(&picture, &GARMENT).unwrap().len(), 784);
             }
         }
-        let colour = Target {
-            channels: 3,
-            polarity: Polarity::Any,
-            ..GARMENT
-        };
+        let colour = Target { channels: 3, polarity: Polarity::Any, ..GARMENT };
         let stripe = grey(3000, 2, |x, _| (x / 12) as u8);
         let prepared = prepare(&stripe, &colour).unwrap();
         assert_eq!(prepared.len(), 784 * 3);
         assert!(prepared[..84].is_sorted());
-        let four = Target {
-            channels: 4,
-            ..GARMENT
-        };
+        let four = Target { channels: 4, ..GARMENT };
         assert!(prepare(&stripe, &four).is_err());
     }
 
     #[test]
     fn polarity_has_the_names_of_the_metadata() {
-        for (polarity, name) in [
-            (Polarity::LightOnDark, "\"light-on-dark\""),
-            (Polarity::DarkOnLight, "\"dark-on-light\""),
-            (Polarity::Any, "\"any\""),
-        ] {
+        for (polarity, name) in
+            [(Polarity::LightOnDark, "\"light-on-dark\""), (Polarity::DarkOnLight, "\"dark-on-light\""), (Polarity::Any, "\"any\"")]
+        {
             assert_eq!(serde_json::to_string(&polarity).unwrap(), name);
         }
     }

@@ -41,18 +41,8 @@ pub fn read_images(path: &Path) -> Result<Images, DataError> {
         ));
     }
     let bytes = u64::from(count) * u64::from(rows) * u64::from(columns);
-    let pixels = read_body(
-        &mut *reader,
-        path,
-        bytes,
-        &format!("{count} images of {columns}x{rows}"),
-    )?;
-    Ok(Images {
-        count: count as usize,
-        rows: rows as usize,
-        columns: columns as usize,
-        pixels,
-    })
+    let pixels = read_body(&mut *reader, path, bytes, &format!("{count} images of {columns}x{rows}"))?;
+    Ok(Images { count: count as usize, rows: rows as usize, columns: columns as usize, pixels })
 }
 
 /// Reads a file of labels; its size must be what its header says and every label below `classes`.
@@ -76,27 +66,13 @@ pub fn read_labels(path: &Path, classes: usize) -> Result<Vec<u32>, DataError> {
 
 /// A split from a file of images and one of labels, which must have the same number of each. Only
 /// the first `limit` images are kept.
-pub fn read_split(
-    images: &Path,
-    labels: &Path,
-    classes: usize,
-    limit: Option<usize>,
-) -> Result<InMemory, DataError> {
-    let Images {
-        count,
-        rows,
-        columns,
-        mut pixels,
-    } = read_images(images)?;
+pub fn read_split(images: &Path, labels: &Path, classes: usize, limit: Option<usize>) -> Result<InMemory, DataError> {
+    let Images { count, rows, columns, mut pixels } = read_images(images)?;
     let mut values = read_labels(labels, classes)?;
     if values.len() != count {
         return Err(DataError::malformed(
             labels,
-            format!(
-                "{} labels for the {count} images of {}; the two files must belong together",
-                values.len(),
-                images.display()
-            ),
+            format!("{} labels for the {count} images of {}; the two files must belong together", values.len(), images.display()),
         ));
     }
     let kept = limit.map_or(count, |limit| limit.min(count));
@@ -107,17 +83,9 @@ pub fn read_split(
 }
 
 /// Reads the magic word and `N` sizes.
-fn read_header<const N: usize>(
-    reader: &mut dyn Read,
-    path: &Path,
-    magic: u32,
-    what: &str,
-) -> Result<[u32; N], DataError> {
+fn read_header<const N: usize>(reader: &mut dyn Read, path: &Path, magic: u32, what: &str) -> Result<[u32; N], DataError> {
     let header = files::read_up_to(reader, 4 * (N as u64 + 1), path)?;
-    let words: Vec<u32> = header
-        .chunks_exact(4)
-        .map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]))
-        .collect();
+    let words: Vec<u32> = header.chunks_exact(4).map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]])).collect();
     match words.first() {
         Some(&found) if found != magic => {
             return Err(DataError::malformed(
@@ -133,24 +101,11 @@ fn read_header<const N: usize>(
     words
         .get(1..=N)
         .and_then(|sizes| sizes.try_into().ok())
-        .ok_or_else(|| {
-            DataError::malformed(
-                path,
-                format!(
-                    "too short for an IDX header ({} bytes); fetch the file again",
-                    header.len()
-                ),
-            )
-        })
+        .ok_or_else(|| DataError::malformed(path, format!("too short for an IDX header ({} bytes); fetch the file again", header.len())))
 }
 
 /// Reads exactly the bytes that the header announced.
-fn read_body(
-    reader: &mut dyn Read,
-    path: &Path,
-    bytes: u64,
-    announced: &str,
-) -> Result<Vec<u8>, DataError> {
+fn read_body(reader: &mut dyn Read, path: &Path, bytes: u64, announced: &str) -> Result<Vec<u8>, DataError> {
     if bytes > files::MAX_BYTES {
         return Err(DataError::malformed(
             path,
@@ -164,11 +119,7 @@ fn read_body(
     let body = files::read_up_to(reader, bytes + 1, path)?;
     let found = body.len() as u64;
     if found != bytes {
-        let found = if found > bytes {
-            format!("more than {bytes}")
-        } else {
-            format!("only {found}")
-        };
+        let found = if found > bytes { format!("more than {bytes}") } else { format!("only {found}") };
         return Err(DataError::malformed(
             path,
             format!(
@@ -231,10 +182,7 @@ pub(super) mod tests {
     #[test]
     fn plain_and_gzip_files_read_alike() {
         let (images, labels) = (image_file(3, 2, 4), label_file(&[7, 0, 9]));
-        for (images, labels) in [
-            (images.clone(), labels.clone()),
-            (gzip(&images), gzip(&labels)),
-        ] {
+        for (images, labels) in [(images.clone(), labels.clone()), (gzip(&images), gzip(&labels))] {
             let split = split(&images, &labels).unwrap();
             assert_eq!((split.len(), split.shape()), (3, [1, 2, 4]));
             let mut pixels = [0; 8];

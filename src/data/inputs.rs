@@ -58,10 +58,7 @@ pub fn expand(arguments: &[String]) -> Vec<Result<Input, DataError>> {
 }
 
 fn refuse(name: &str, problem: &str) -> DataError {
-    DataError::Picture {
-        name: name.to_owned(),
-        problem: problem.to_owned(),
-    }
+    DataError::Picture { name: name.to_owned(), problem: problem.to_owned() }
 }
 
 /// Adds the files with a picture's name under a folder.
@@ -71,10 +68,7 @@ fn expand_folder(folder: &Path, inputs: &mut Vec<Result<Input, DataError>>) {
         match entry {
             Ok(entry) => {
                 let path = entry.path();
-                if entry.file_type().is_file()
-                    && picture::has_picture_name(path)
-                    && !is_hidden(path)
-                {
+                if entry.file_type().is_file() && picture::has_picture_name(path) && !is_hidden(path) {
                     inputs.push(Ok(Input::File(path.to_path_buf())));
                 }
             }
@@ -96,17 +90,11 @@ fn expand_pattern(pattern: &str, inputs: &mut Vec<Result<Input, DataError>>) {
                 match path {
                     Ok(path) if path.is_dir() => expand_folder(&path, inputs),
                     Ok(path) => inputs.push(Ok(Input::File(path))),
-                    Err(error) => inputs.push(Err(DataError::Read {
-                        path: error.path().to_path_buf(),
-                        source: error.into(),
-                    })),
+                    Err(error) => inputs.push(Err(DataError::Read { path: error.path().to_path_buf(), source: error.into() })),
                 }
             }
         }
-        Err(error) => inputs.push(Err(refuse(
-            pattern,
-            &format!("not a pattern: {}", error.msg),
-        ))),
+        Err(error) => inputs.push(Err(refuse(pattern, &format!("not a pattern: {}", error.msg)))),
     }
     if inputs.len() == before {
         inputs.push(Err(refuse(pattern, "no file matches this pattern")));
@@ -121,14 +109,7 @@ mod tests {
     #[test]
     fn folders_patterns_files_and_stdin() {
         let root = tempfile::tempdir().unwrap();
-        for name in [
-            "b.png",
-            "a.JPG",
-            "notes.txt",
-            ".hidden.png",
-            "deep/c.webp",
-            "[1].png",
-        ] {
+        for name in ["b.png", "a.JPG", "notes.txt", ".hidden.png", "deep/c.webp", "[1].png"] {
             let path = root.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();

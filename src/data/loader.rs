@@ -59,25 +59,12 @@ impl Loader {
     ///
     /// Fails where `batch_size` is 0, the split has more than 2³² images, or the system gives no
     /// thread. A `first_step` past the end gives no batches.
-    pub fn new(
-        source: Arc<dyn Source>,
-        batch_size: usize,
-        order: Order,
-        epoch: u32,
-        first_step: usize,
-    ) -> Result<Self, DataError> {
+    pub fn new(source: Arc<dyn Source>, batch_size: usize, order: Order, epoch: u32, first_step: usize) -> Result<Self, DataError> {
         if batch_size == 0 {
-            return Err(DataError::Setting(
-                "a batch of 0 images: the batch size must be at least 1".into(),
-            ));
+            return Err(DataError::Setting("a batch of 0 images: the batch size must be at least 1".into()));
         }
-        let len = u32::try_from(source.len()).map_err(|_| {
-            DataError::Setting(format!(
-                "{} images in one split: at most {} can be numbered",
-                source.len(),
-                u32::MAX
-            ))
-        })?;
+        let len = u32::try_from(source.len())
+            .map_err(|_| DataError::Setting(format!("{} images in one split: at most {} can be numbered", source.len(), u32::MAX)))?;
         let left = batches_per_epoch(source.len(), batch_size).saturating_sub(first_step);
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = sync_channel(QUEUE);
@@ -92,19 +79,10 @@ impl Loader {
                 };
                 deliver(&*source, &indices, batch_size, first_step, &sender, &stop);
             };
-            let thread = thread::Builder::new()
-                .name("nin-wgpu data".into())
-                .spawn(work);
-            Some(thread.map_err(|error| {
-                DataError::Setting(format!("cannot start the background reader: {error}"))
-            })?)
+            let thread = thread::Builder::new().name("nin-wgpu data".into()).spawn(work);
+            Some(thread.map_err(|error| DataError::Setting(format!("cannot start the background reader: {error}")))?)
         };
-        Ok(Self {
-            queue: Some(receiver),
-            worker,
-            stop,
-            left,
-        })
+        Ok(Self { queue: Some(receiver), worker, stop, left })
     }
 
     /// Stops the thread and waits until it is gone.
@@ -169,31 +147,19 @@ fn deliver(
 }
 
 /// Reads the images `ids` into a batch with room for `batch_size`.
-fn read_batch(
-    source: &dyn Source,
-    ids: &[u32],
-    batch_size: usize,
-    stop: &AtomicBool,
-) -> Result<Batch, DataError> {
+fn read_batch(source: &dyn Source, ids: &[u32], batch_size: usize, stop: &AtomicBool) -> Result<Batch, DataError> {
     let image_bytes: usize = source.shape().iter().product();
-    let mut batch = Batch {
-        pixels: vec![0; batch_size * image_bytes],
-        labels: vec![0; batch_size],
-        ids: vec![0; batch_size],
-        count: ids.len(),
-    };
+    let mut batch =
+        Batch { pixels: vec![0; batch_size * image_bytes], labels: vec![0; batch_size], ids: vec![0; batch_size], count: ids.len() };
     batch.ids[..ids.len()].copy_from_slice(ids);
-    batch
-        .pixels
-        .par_chunks_exact_mut(image_bytes.max(1))
-        .zip(batch.labels.par_iter_mut())
-        .zip(ids.par_iter())
-        .try_for_each(|((pixels, label), &id)| {
+    batch.pixels.par_chunks_exact_mut(image_bytes.max(1)).zip(batch.labels.par_iter_mut()).zip(ids.par_iter()).try_for_each(
+        |((pixels, label), &id)| {
             if !stop.load(Ordering::Relaxed) {
                 *label = source.read(id as usize, pixels)?;
             }
             Ok(())
-        })?;
+        },
+    )?;
     Ok(batch)
 }
 
@@ -232,11 +198,7 @@ mod tests {
     fn shuffled_epochs_hold_every_image_once_and_can_start_anywhere() {
         let order = Order::Shuffled { seed: 5 };
         let whole = all(Loader::new(numbers(100), 8, order, 2, 0).unwrap());
-        let ids: Vec<u32> = whole
-            .iter()
-            .flat_map(|b| &b.ids[..b.count])
-            .copied()
-            .collect();
+        let ids: Vec<u32> = whole.iter().flat_map(|b| &b.ids[..b.count]).copied().collect();
         assert_eq!(ids, rng::permutation(100, 5, 2));
         let rest = all(Loader::new(numbers(100), 8, order, 2, 9).unwrap());
         assert_eq!(rest, whole[9..]);
@@ -264,10 +226,7 @@ mod tests {
         }
         fn read(&self, index: usize, _: &mut [u8]) -> Result<u32, DataError> {
             self.reads.fetch_add(1, Ordering::Relaxed);
-            assert!(
-                !self.panics || index != self.bad,
-                "a panic made by this test"
-            );
+            assert!(!self.panics || index != self.bad, "a panic made by this test");
             if index == self.bad {
                 return Err(DataError::Setting("bad image".into()));
             }
@@ -276,11 +235,7 @@ mod tests {
     }
 
     fn faulty(bad: usize, panics: bool) -> Arc<Faulty> {
-        Arc::new(Faulty {
-            bad,
-            panics,
-            reads: AtomicUsize::new(0),
-        })
+        Arc::new(Faulty { bad, panics, reads: AtomicUsize::new(0) })
     }
 
     #[test]

@@ -35,16 +35,10 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset, DataError> {
     }
     let path = Path::new(spec);
     if !path.exists() {
-        return Err(DataError::UnknownDataSet {
-            spec: spec.to_owned(),
-            known: KNOWN_NAMES.join(", "),
-        });
+        return Err(DataError::UnknownDataSet { spec: spec.to_owned(), known: KNOWN_NAMES.join(", ") });
     }
     if !path.is_dir() {
-        return Err(DataError::malformed(
-            path,
-            "is a file; --data takes the folder that holds a data set",
-        ));
+        return Err(DataError::malformed(path, "is a file; --data takes the folder that holds a data set"));
     }
     open_folder(path, options)
 }
@@ -54,10 +48,7 @@ fn open_folder(path: &Path, options: &OpenOptions) -> Result<Dataset, DataError>
     let name = path
         .canonicalize()
         .ok()
-        .and_then(|full| {
-            full.file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-        })
+        .and_then(|full| full.file_name().map(|name| name.to_string_lossy().into_owned()))
         .unwrap_or_else(|| "data".to_owned());
     let files = IdxFiles::find(path);
     if files.any() {
@@ -91,11 +82,7 @@ enum Known {
 impl Known {
     /// Reads a name, whatever its case and dashes.
     fn from_name(name: &str) -> Option<Self> {
-        let letters: String = name
-            .chars()
-            .filter(|c| !matches!(c, '-' | '_'))
-            .flat_map(char::to_lowercase)
-            .collect();
+        let letters: String = name.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect();
         match letters.as_str() {
             "mnist" => Some(Self::Mnist),
             "fashionmnist" => Some(Self::FashionMnist),
@@ -118,18 +105,8 @@ impl Known {
         match self {
             Self::Mnist => &["mnist", "MNIST/raw", ""],
             Self::FashionMnist => &["fashion-mnist", "FashionMNIST/raw", ""],
-            Self::Cifar(Variant::Cifar10) => &[
-                "cifar10",
-                "cifar10/cifar-10-batches-bin",
-                "cifar-10-batches-bin",
-                "",
-            ],
-            Self::Cifar(Variant::Cifar100) => &[
-                "cifar100",
-                "cifar100/cifar-100-binary",
-                "cifar-100-binary",
-                "",
-            ],
+            Self::Cifar(Variant::Cifar10) => &["cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin", ""],
+            Self::Cifar(Variant::Cifar100) => &["cifar100", "cifar100/cifar-100-binary", "cifar-100-binary", ""],
         }
     }
 
@@ -140,9 +117,7 @@ impl Known {
                 "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and \
                  t10k-labels-idx1-ubyte (plain or .gz)"
             }
-            Self::Cifar(Variant::Cifar10) => {
-                "data_batch_1.bin to data_batch_5.bin and test_batch.bin (the binary version)"
-            }
+            Self::Cifar(Variant::Cifar10) => "data_batch_1.bin to data_batch_5.bin and test_batch.bin (the binary version)",
             Self::Cifar(Variant::Cifar100) => "train.bin and test.bin (the binary version)",
         }
     }
@@ -159,20 +134,16 @@ impl Known {
     /// Looks for the set in every place and opens the first find.
     fn open(self, options: &OpenOptions) -> Result<Dataset, DataError> {
         let mut places = data_folders(options.data_dir.as_deref());
-        let mut candidates: Vec<PathBuf> = places
-            .iter()
-            .flat_map(|place| self.subfolders().iter().map(move |sub| place.join(sub)))
-            .collect();
+        let mut candidates: Vec<PathBuf> =
+            places.iter().flat_map(|place| self.subfolders().iter().map(move |sub| place.join(sub))).collect();
         if self == Self::FashionMnist {
             let packaged = PathBuf::from("/usr/share/datasets/fashion-mnist");
             candidates.push(packaged.clone());
             places.push(packaged);
         }
         let Some(path) = candidates.iter().find(|path| self.is_in(path)) else {
-            let listed: Vec<String> = places
-                .iter()
-                .map(|place| format!("{} (or {} in it)", place.display(), self.subfolders()[0]))
-                .collect();
+            let listed: Vec<String> =
+                places.iter().map(|place| format!("{} (or {} in it)", place.display(), self.subfolders()[0])).collect();
             return Err(DataError::NotFound {
                 name: self.name().to_owned(),
                 looked_in: listed.join(", "),
@@ -191,11 +162,7 @@ impl Known {
 
 /// The folders that may hold data sets: the option's, `NIN_WGPU_DATA`, the user's data folder.
 fn data_folders(option: Option<&Path>) -> Vec<PathBuf> {
-    let variable = |name| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = || variable("HOME");
     let user = if cfg!(windows) {
         variable("APPDATA")
@@ -204,12 +171,7 @@ fn data_folders(option: Option<&Path>) -> Vec<PathBuf> {
     } else {
         variable("XDG_DATA_HOME").or_else(|| home().map(|home| home.join(".local/share")))
     };
-    option
-        .map(Path::to_path_buf)
-        .into_iter()
-        .chain(variable("NIN_WGPU_DATA"))
-        .chain(user.map(|folder| folder.join("nin-wgpu")))
-        .collect()
+    option.map(Path::to_path_buf).into_iter().chain(variable("NIN_WGPU_DATA")).chain(user.map(|folder| folder.join("nin-wgpu"))).collect()
 }
 
 /// Whether a folder's path names Fashion-MNIST, whose files are named as MNIST's.
@@ -228,12 +190,7 @@ struct IdxFiles {
 
 impl IdxFiles {
     fn find(folder: &Path) -> Self {
-        let file = |stem: &str, kind: &str| {
-            files::find(
-                folder,
-                &[&format!("{stem}-{kind}"), &format!("{stem}.{kind}")],
-            )
-        };
+        let file = |stem: &str, kind: &str| files::find(folder, &[&format!("{stem}-{kind}"), &format!("{stem}.{kind}")]);
         Self {
             train_images: file("train-images", "idx3-ubyte"),
             train_labels: file("train-labels", "idx1-ubyte"),
@@ -248,13 +205,7 @@ impl IdxFiles {
 }
 
 /// Opens a set of IDX files.
-fn open_idx(
-    name: &str,
-    path: &Path,
-    found: &IdxFiles,
-    fashion: bool,
-    options: &OpenOptions,
-) -> Result<Dataset, DataError> {
+fn open_idx(name: &str, path: &Path, found: &IdxFiles, fashion: bool, options: &OpenOptions) -> Result<Dataset, DataError> {
     let classes = idx_classes(path, fashion)?;
     let split = |images: &Option<PathBuf>, labels: &Option<PathBuf>, stem: &str, limit| {
         if limit == Some(0) {
@@ -262,53 +213,24 @@ fn open_idx(
         }
         match (images, labels) {
             (None, _) => Ok(None),
-            (Some(images), Some(labels)) => {
-                idx::read_split(images, labels, classes.len(), limit).map(Some)
+            (Some(images), Some(labels)) => idx::read_split(images, labels, classes.len(), limit).map(Some),
+            (Some(images), None) => {
+                Err(DataError::malformed(images, format!("its labels are missing; put {stem}-labels-idx1-ubyte beside it")))
             }
-            (Some(images), None) => Err(DataError::malformed(
-                images,
-                format!("its labels are missing; put {stem}-labels-idx1-ubyte beside it"),
-            )),
         }
     };
-    let train = split(
-        &found.train_images,
-        &found.train_labels,
-        "train",
-        options.limit_train,
-    )?;
-    let test = split(
-        &found.test_images,
-        &found.test_labels,
-        "t10k",
-        options.limit_test,
-    )?;
+    let train = split(&found.train_images, &found.train_labels, "train", options.limit_train)?;
+    let test = split(&found.test_images, &found.test_labels, "t10k", options.limit_test)?;
     if let (Some(train), Some(test)) = (&train, &test)
         && train.shape() != test.shape()
     {
         return Err(DataError::malformed(
             path,
-            format!(
-                "training images are {:?} and test images {:?} (C, H, W); both must have one size",
-                train.shape(),
-                test.shape()
-            ),
+            format!("training images are {:?} and test images {:?} (C, H, W); both must have one size", train.shape(), test.shape()),
         ));
     }
-    let notes = missing_notes(
-        path,
-        found.train_images.is_some(),
-        found.test_images.is_some(),
-    );
-    Ok(from_memory(
-        name,
-        path,
-        classes,
-        [1, 28, 28],
-        train,
-        test,
-        notes,
-    ))
+    let notes = missing_notes(path, found.train_images.is_some(), found.test_images.is_some());
+    Ok(from_memory(name, path, classes, [1, 28, 28], train, test, notes))
 }
 
 /// Class names of a set of IDX files: from `classes.txt` beside them, Fashion-MNIST's, or digits.
@@ -317,21 +239,12 @@ fn idx_classes(path: &Path, fashion: bool) -> Result<Vec<String>, DataError> {
     if list.is_file() {
         let names = files::lines(&list)?;
         if names.is_empty() || names.len() > 256 {
-            return Err(DataError::malformed(
-                &list,
-                format!(
-                    "{} class names; 1 to 256 are wanted, one a line",
-                    names.len()
-                ),
-            ));
+            return Err(DataError::malformed(&list, format!("{} class names; 1 to 256 are wanted, one a line", names.len())));
         }
         return Ok(names);
     }
     Ok(if fashion {
-        FASHION_CLASSES
-            .iter()
-            .map(|&name| name.to_owned())
-            .collect()
+        FASHION_CLASSES.iter().map(|&name| name.to_owned()).collect()
     } else {
         (0..10).map(|digit| digit.to_string()).collect()
     })
@@ -342,33 +255,16 @@ fn holds_cifar(variant: Variant, path: &Path) -> bool {
 }
 
 /// Opens CIFAR-10 or CIFAR-100 from whatever of its files is there.
-fn open_cifar(
-    variant: Variant,
-    name: &str,
-    path: &Path,
-    options: &OpenOptions,
-) -> Result<Dataset, DataError> {
+fn open_cifar(variant: Variant, name: &str, path: &Path, options: &OpenOptions) -> Result<Dataset, DataError> {
     let (train, test) = (variant.train_files(path), variant.test_files(path));
     let mut notes = missing_notes(path, !train.is_empty(), !test.is_empty());
     if variant == Variant::Cifar10 && (1..5).contains(&train.len()) {
-        notes.push(format!(
-            "{}: {} of the 5 training files are here",
-            path.display(),
-            train.len()
-        ));
+        notes.push(format!("{}: {} of the 5 training files are here", path.display(), train.len()));
     }
     let classes = variant.class_names(path)?;
     let train = cifar::read_split(variant, &train, options.limit_train)?;
     let test = cifar::read_split(variant, &test, options.limit_test)?;
-    Ok(from_memory(
-        name,
-        path,
-        classes,
-        cifar::SHAPE,
-        Some(train),
-        Some(test),
-        notes,
-    ))
+    Ok(from_memory(name, path, classes, cifar::SHAPE, Some(train), Some(test), notes))
 }
 
 /// Notes on splits of which there are no files.
@@ -390,36 +286,15 @@ fn from_memory(
     test: Option<InMemory>,
     notes: Vec<String>,
 ) -> Dataset {
-    let shape = train
-        .as_ref()
-        .or(test.as_ref())
-        .map_or(usual_shape, Source::shape);
-    let or_empty = |split: Option<InMemory>| -> Arc<dyn Source> {
-        Arc::new(split.unwrap_or_else(|| InMemory::empty(shape, classes.len())))
-    };
-    Dataset {
-        name: name.to_owned(),
-        path: path.to_path_buf(),
-        train: or_empty(train),
-        test: or_empty(test),
-        classes,
-        notes,
-    }
+    let shape = train.as_ref().or(test.as_ref()).map_or(usual_shape, Source::shape);
+    let or_empty =
+        |split: Option<InMemory>| -> Arc<dyn Source> { Arc::new(split.unwrap_or_else(|| InMemory::empty(shape, classes.len()))) };
+    Dataset { name: name.to_owned(), path: path.to_path_buf(), train: or_empty(train), test: or_empty(test), classes, notes }
 }
 
 /// Class names of Fashion-MNIST, by label.
-pub const FASHION_CLASSES: [&str; 10] = [
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-];
+pub const FASHION_CLASSES: [&str; 10] =
+    ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
 
 #[cfg(test)]
 #[path = "locate_tests.rs"]

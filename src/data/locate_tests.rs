@@ -13,16 +13,8 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) {
 /// Three training images and two test images of 4x4.
 fn write_idx(folder: &Path) {
     write(folder, "train-images-idx3-ubyte", &image_file(3, 4, 4));
-    write(
-        folder,
-        "train-labels-idx1-ubyte.gz",
-        &gzip(&label_file(&[1, 2, 3])),
-    );
-    write(
-        folder,
-        "t10k-images.idx3-ubyte",
-        &gzip(&image_file(2, 4, 4)),
-    );
+    write(folder, "train-labels-idx1-ubyte.gz", &gzip(&label_file(&[1, 2, 3])));
+    write(folder, "t10k-images.idx3-ubyte", &gzip(&image_file(2, 4, 4)));
     write(folder, "t10k-labels.idx1-ubyte", &label_file(&[9, 0]));
 }
 
@@ -31,18 +23,13 @@ fn open_at(path: &Path, options: &OpenOptions) -> Result<Dataset, DataError> {
 }
 
 fn problem(path: &Path) -> String {
-    let message = open_at(path, &OpenOptions::default())
-        .unwrap_err()
-        .to_string();
+    let message = open_at(path, &OpenOptions::default()).unwrap_err().to_string();
     assert!(!message.contains('\n'), "{message}");
     message
 }
 
 fn in_folder(path: &Path) -> OpenOptions {
-    OpenOptions {
-        data_dir: Some(path.to_path_buf()),
-        ..OpenOptions::default()
-    }
+    OpenOptions { data_dir: Some(path.to_path_buf()), ..OpenOptions::default() }
 }
 
 #[test]
@@ -51,23 +38,13 @@ fn a_folder_of_idx_files_under_any_of_their_names() {
     let folder = root.path().join("letters");
     write_idx(&folder);
     let set = open_at(&folder, &OpenOptions::default()).unwrap();
-    assert_eq!(
-        (set.name.as_str(), set.train.len(), set.test.len()),
-        ("letters", 3, 2)
-    );
+    assert_eq!((set.name.as_str(), set.train.len(), set.test.len()), ("letters", 3, 2));
     assert_eq!((set.shape(), set.classes[9].as_str()), ([1, 4, 4], "9"));
     assert_eq!(set.split(Split::Test).read(0, &mut [0; 16]).unwrap(), 9);
     assert!(set.notes.is_empty());
-    let limited = OpenOptions {
-        limit_train: Some(0),
-        limit_test: Some(1),
-        ..OpenOptions::default()
-    };
+    let limited = OpenOptions { limit_train: Some(0), limit_test: Some(1), ..OpenOptions::default() };
     let set = open_at(&folder, &limited).unwrap();
-    assert_eq!(
-        (set.train.len(), set.test.len(), set.shape()),
-        (0, 1, [1, 4, 4])
-    );
+    assert_eq!((set.train.len(), set.test.len(), set.shape()), (0, 1, [1, 4, 4]));
     assert!(set.notes.is_empty());
 }
 
@@ -104,33 +81,19 @@ fn cifar_folders_whole_and_in_part() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path();
     write(path, "data_batch_1.bin", &record(&[1], 0));
-    write(
-        path,
-        "data_batch_3.bin",
-        &[record(&[2], 0), record(&[3], 0)].concat(),
-    );
+    write(path, "data_batch_3.bin", &[record(&[2], 0), record(&[3], 0)].concat());
     write(path, "test_batch_part.bin", &record(&[4], 0));
     let set = open_at(path, &OpenOptions::default()).unwrap();
-    assert_eq!(
-        (set.train.len(), set.test.len(), set.shape()),
-        (3, 1, [3, 32, 32])
-    );
+    assert_eq!((set.train.len(), set.test.len(), set.shape()), (3, 1, [3, 32, 32]));
     assert!(set.notes[0].contains("2 of the 5 training files"));
-    write(
-        path,
-        "test_batch.bin",
-        &[record(&[5], 0), record(&[6], 0)].concat(),
-    );
+    write(path, "test_batch.bin", &[record(&[5], 0), record(&[6], 0)].concat());
     let set = open_at(path, &OpenOptions::default()).unwrap();
     assert_eq!(set.test.len(), 2, "the whole file replaces parts");
 
     let hundred = root.path().join("hundred");
     write(&hundred, "test.bin", &record(&[0, 99], 0));
     let set = open_at(&hundred, &OpenOptions::default()).unwrap();
-    assert_eq!(
-        (set.classes.len(), set.train.len(), set.test.len()),
-        (100, 0, 1)
-    );
+    assert_eq!((set.classes.len(), set.train.len(), set.test.len()), (100, 0, 1));
     assert!(set.notes[0].contains("no training split"));
 }
 
@@ -138,11 +101,7 @@ fn cifar_folders_whole_and_in_part() {
 fn names_are_looked_for_in_the_data_folder() {
     let root = tempfile::tempdir().unwrap();
     write_idx(&root.path().join("fashion-mnist"));
-    write(
-        root.path(),
-        "cifar-10-batches-bin/data_batch_1.bin",
-        &record(&[1], 0),
-    );
+    write(root.path(), "cifar-10-batches-bin/data_batch_1.bin", &record(&[1], 0));
     let options = in_folder(root.path());
     for name in ["fashion-mnist", "Fashion_MNIST"] {
         let set = open(name, &options).unwrap();
@@ -154,10 +113,7 @@ fn names_are_looked_for_in_the_data_folder() {
     let message = open("mnist", &in_folder(&root.path().join("fashion-mnist")));
     if let Err(error) = message {
         let message = error.to_string();
-        assert!(
-            message.starts_with("the data set mnist is not there: looked in "),
-            "{message}"
-        );
+        assert!(message.starts_with("the data set mnist is not there: looked in "), "{message}");
         assert!(message.contains(root.path().to_str().unwrap()), "{message}");
     }
     // The data folder may be the set's own.
@@ -171,10 +127,7 @@ fn what_is_no_data_set_is_said() {
     let root = tempfile::tempdir().unwrap();
     assert!(problem(root.path()).contains("no data set here"));
     let missing = problem(&root.path().join("missing"));
-    assert!(
-        missing.contains("mnist, fashion-mnist, cifar10, cifar100"),
-        "{missing}"
-    );
+    assert!(missing.contains("mnist, fashion-mnist, cifar10, cifar100"), "{missing}");
     write(root.path(), "file", b"");
     assert!(problem(&root.path().join("file")).contains("takes the folder"));
 }

@@ -18,12 +18,7 @@ impl InMemory {
     /// image, each HWC.
     ///
     /// Fails where `pixels` has another size, or a label is not below `classes`.
-    pub fn new(
-        shape: [usize; 3],
-        classes: usize,
-        pixels: Vec<u8>,
-        labels: Vec<u32>,
-    ) -> Result<Self, DataError> {
+    pub fn new(shape: [usize; 3], classes: usize, pixels: Vec<u8>, labels: Vec<u32>) -> Result<Self, DataError> {
         let wanted = shape.iter().product::<usize>() * labels.len();
         if pixels.len() != wanted {
             return Err(DataError::Setting(format!(
@@ -33,27 +28,14 @@ impl InMemory {
             )));
         }
         if let Some(index) = labels.iter().position(|&label| label as usize >= classes) {
-            return Err(DataError::Setting(format!(
-                "image {index} has label {}, but there are {classes} classes",
-                labels[index]
-            )));
+            return Err(DataError::Setting(format!("image {index} has label {}, but there are {classes} classes", labels[index])));
         }
-        Ok(Self {
-            shape,
-            classes,
-            pixels,
-            labels,
-        })
+        Ok(Self { shape, classes, pixels, labels })
     }
 
     /// A split without images.
     pub fn empty(shape: [usize; 3], classes: usize) -> Self {
-        Self {
-            shape,
-            classes,
-            pixels: Vec::new(),
-            labels: Vec::new(),
-        }
+        Self { shape, classes, pixels: Vec::new(), labels: Vec::new() }
     }
 }
 
@@ -72,10 +54,7 @@ impl Source for InMemory {
 
     fn read(&self, index: usize, pixels: &mut [u8]) -> Result<u32, DataError> {
         let size: usize = self.shape.iter().product();
-        let label = *self
-            .labels
-            .get(index)
-            .ok_or_else(|| super::no_such_image(index, self.len()))?;
+        let label = *self.labels.get(index).ok_or_else(|| super::no_such_image(index, self.len()))?;
         super::check_buffer(pixels, self.shape)?;
         pixels.copy_from_slice(&self.pixels[index * size..][..size]);
         Ok(label)

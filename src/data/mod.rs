@@ -117,9 +117,7 @@ impl Dataset {
 
 /// The error of an index past the end of a split.
 fn no_such_image(index: usize, len: usize) -> DataError {
-    DataError::Setting(format!(
-        "image {index} was asked of a split of {len} images"
-    ))
+    DataError::Setting(format!("image {index} was asked of a split of {len} images"))
 }
 
 /// Checks that a buffer holds exactly one image of `shape`.
@@ -128,8 +126,5 @@ fn check_buffer(pixels: &[u8], shape: [usize; 3]) -> Result<(), DataError> {
     if pixels.len() == wanted {
         return Ok(());
     }
-    Err(DataError::Setting(format!(
-        "a buffer of {} bytes for an image of {shape:?} (C, H, W), which takes {wanted}",
-        pixels.len()
-    )))
+    Err(DataError::Setting(format!("a buffer of {} bytes for an image of {shape:?} (C, H, W), which takes {wanted}", pixels.len())))
 }

@@ -24,10 +24,7 @@ const FORMATS: &str = "PNG, JPEG, GIF, WebP, BMP, TIFF, PNM and ICO are read";
 
 /// Name endings by which pictures are picked from a folder (their content decides how they are
 /// read).
-const EXTENSIONS: [&str; 14] = [
-    "png", "apng", "jpg", "jpeg", "jpe", "jfif", "gif", "webp", "bmp", "tif", "tiff", "ppm", "pgm",
-    "ico",
-];
+const EXTENSIONS: [&str; 14] = ["png", "apng", "jpg", "jpeg", "jpe", "jfif", "gif", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "ico"];
 
 /// An upright picture of 8-bit samples without alpha.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +46,7 @@ impl Picture {
     pub fn with_channels(&self, channels: usize) -> Result<Self, DataError> {
         let pixels = match (self.channels, channels) {
             (1, 1) | (3, 3) => self.pixels.clone(),
-            (3, 1) => self
-                .pixels
-                .chunks_exact(3)
-                .map(|rgb| luma(rgb[0], rgb[1], rgb[2]))
-                .collect(),
+            (3, 1) => self.pixels.chunks_exact(3).map(|rgb| luma(rgb[0], rgb[1], rgb[2])).collect(),
             (1, 3) => self.pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
             _ => {
                 return Err(DataError::Setting(format!(
@@ -62,12 +55,7 @@ impl Picture {
                 )));
             }
         };
-        Ok(Self {
-            width: self.width,
-            height: self.height,
-            channels,
-            pixels,
-        })
+        Ok(Self { width: self.width, height: self.height, channels, pixels })
     }
 }
 
@@ -79,11 +67,7 @@ pub(super) fn luma(red: u8, green: u8, blue: u8) -> u8 {
 
 /// Whether a file's name ends as a picture's does.
 pub fn has_picture_name(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| {
-        EXTENSIONS
-            .iter()
-            .any(|known| ending.eq_ignore_ascii_case(known))
-    })
+    path.extension().is_some_and(|ending| EXTENSIONS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }
 
 /// Reads a picture from a file.
@@ -114,10 +98,7 @@ pub fn read_stdin() -> Result<Picture, DataError> {
 
 fn read_all(name: &str, reader: &mut dyn Read) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
-    reader
-        .take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| DataError::read(Path::new(name), error))?;
+    reader.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| DataError::read(Path::new(name), error))?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(too_many_bytes(name));
     }
@@ -130,9 +111,7 @@ pub fn decode(name: &str, bytes: &[u8]) -> Result<Picture, DataError> {
         return Err(refuse(name, "is empty (0 bytes); fetch or save it again"));
     }
     let broken = |error: image::ImageError| broken(name, &error);
-    let mut reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|error| DataError::read(Path::new(name), error))?;
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| DataError::read(Path::new(name), error))?;
     let format = reader.format().ok_or_else(|| unknown_format(name, bytes))?;
     if !format.reading_enabled() {
         return Err(unknown_format(name, bytes));
@@ -185,12 +164,7 @@ fn flatten(image: DynamicImage) -> Picture {
         (true, false) => (3, image.into_rgb8().into_raw()),
         (true, true) => (3, on_white::<4>(image.into_rgba8().into_raw())),
     };
-    Picture {
-        width,
-        height,
-        channels,
-        pixels,
-    }
+    Picture { width, height, channels, pixels }
 }
 
 /// Lays pixels of `N` samples, the last of them alpha, on white. Works in place.
@@ -224,16 +198,11 @@ fn jpeg_reaches_its_end(bytes: &[u8]) -> bool {
             _ => 2 + usize::from(u16::from_be_bytes([high, low])),
         };
     }
-    bytes
-        .get(position..)
-        .is_some_and(|rest| rest.windows(2).rev().any(|pair| pair == [0xff, 0xd9]))
+    bytes.get(position..).is_some_and(|rest| rest.windows(2).rev().any(|pair| pair == [0xff, 0xd9]))
 }
 
 fn refuse(name: &str, problem: &str) -> DataError {
-    DataError::Picture {
-        name: name.to_owned(),
-        problem: problem.to_owned(),
-    }
+    DataError::Picture { name: name.to_owned(), problem: problem.to_owned() }
 }
 
 fn too_many_bytes(name: &str) -> DataError {
@@ -253,10 +222,7 @@ fn broken(name: &str, error: &image::ImageError) -> DataError {
         return cut_short(name);
     }
     let reason = error.to_string().replace(['\n', '\r'], " ");
-    refuse(
-        name,
-        &format!("cannot be decoded ({reason}); save it again as PNG or JPEG"),
-    )
+    refuse(name, &format!("cannot be decoded ({reason}); save it again as PNG or JPEG"))
 }
 
 /// The message for content of no known kind, with what it seems to be.
@@ -264,8 +230,7 @@ fn unknown_format(name: &str, bytes: &[u8]) -> DataError {
     let start = &bytes[..bytes.len().min(512)];
     let brand = bytes.get(4..12).unwrap_or_default();
     // A multi-byte character may be cut at the end of the excerpt.
-    let is_text = !start.contains(&0)
-        && std::str::from_utf8(start).map_or_else(|e| e.error_len().is_none(), |_| true);
+    let is_text = !start.contains(&0) && std::str::from_utf8(start).map_or_else(|e| e.error_len().is_none(), |_| true);
     let seems = match brand {
         b"ftypheic" | b"ftypheix" | b"ftypmif1" | b"ftypmsf1" => "it is HEIC",
         b"ftypavif" | b"ftypavis" => "it is AVIF",
@@ -273,10 +238,7 @@ fn unknown_format(name: &str, bytes: &[u8]) -> DataError {
         _ if is_text => "it looks like text",
         _ => "its content is unknown",
     };
-    refuse(
-        name,
-        &format!("not a picture that can be read ({seems}); {FORMATS}: save it as PNG or JPEG"),
-    )
+    refuse(name, &format!("not a picture that can be read ({seems}); {FORMATS}: save it as PNG or JPEG"))
 }
 
 #[cfg(test)]

@@ -15,11 +15,7 @@ fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     // The `image` crate reads icons with alpha only.
     let icon = DynamicImage::from(image.to_rgba8());
-    let image = if format == ImageFormat::Ico {
-        &icon
-    } else {
-        image
-    };
+    let image = if format == ImageFormat::Ico { &icon } else { image };
     image.write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
 }
@@ -46,11 +42,7 @@ const FORMATS: [ImageFormat; 8] = [
 fn every_format_is_told_by_its_content() {
     for format in FORMATS {
         let picture = decode("misnamed.txt", &encode(&noisy(), format)).unwrap();
-        assert_eq!(
-            (picture.width, picture.height, picture.channels),
-            (48, 40, 3),
-            "{format:?}"
-        );
+        assert_eq!((picture.width, picture.height, picture.channels), (48, 40, 3), "{format:?}");
         assert_eq!(picture.pixels.len(), 48 * 40 * 3);
     }
 }
@@ -93,9 +85,7 @@ fn what_is_no_picture_is_said() {
 #[test]
 fn missing_files_and_folders_are_said() {
     let folder = tempfile::tempdir().unwrap();
-    let error = open(&folder.path().join("none.png"))
-        .unwrap_err()
-        .to_string();
+    let error = open(&folder.path().join("none.png")).unwrap_err().to_string();
     assert!(error.contains("none.png: no such file"), "{error}");
     let error = open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("is a folder"), "{error}");
@@ -103,16 +93,8 @@ fn missing_files_and_folders_are_said() {
     fs::write(&path, encode(&noisy(), ImageFormat::Png)).unwrap();
     assert_eq!(open(&path).unwrap().width, 48);
     let huge = folder.path().join("huge.png");
-    fs::File::create(&huge)
-        .unwrap()
-        .set_len(MAX_BYTES + 1)
-        .unwrap();
-    assert!(
-        open(&huge)
-            .unwrap_err()
-            .to_string()
-            .contains("larger than 512 MiB")
-    );
+    fs::File::create(&huge).unwrap().set_len(MAX_BYTES + 1).unwrap();
+    assert!(open(&huge).unwrap_err().to_string().contains("larger than 512 MiB"));
 }
 
 /// A PNG's header for a picture of this size, and no more than a little data.
@@ -147,10 +129,7 @@ fn resized(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
             bytes[8..10].copy_from_slice(&(height as u16).to_le_bytes());
         }
         ImageFormat::Jpeg => {
-            let frame = bytes
-                .windows(2)
-                .position(|pair| pair == [0xff, 0xc0])
-                .unwrap();
+            let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
             bytes[frame + 5..frame + 7].copy_from_slice(&(height as u16).to_be_bytes());
             bytes[frame + 7..frame + 9].copy_from_slice(&(width as u16).to_be_bytes());
         }
@@ -183,15 +162,11 @@ fn huge_headers_are_refused_before_decoding() {
 fn alpha_is_laid_on_white() {
     let pixels = [255, 0, 0, 255, 0, 0, 0, 0, 0, 0, 200, 128];
     let mut bytes = Vec::new();
-    image::codecs::png::PngEncoder::new(&mut bytes)
-        .write_image(&pixels, 3, 1, ColorType::Rgba8.into())
-        .unwrap();
+    image::codecs::png::PngEncoder::new(&mut bytes).write_image(&pixels, 3, 1, ColorType::Rgba8.into()).unwrap();
     let picture = decode("x", &bytes).unwrap();
     assert_eq!(picture.pixels, [255, 0, 0, 255, 255, 255, 127, 127, 227]);
     let mut bytes = Vec::new();
-    image::codecs::png::PngEncoder::new(&mut bytes)
-        .write_image(&[10, 255, 10, 0], 2, 1, ColorType::La8.into())
-        .unwrap();
+    image::codecs::png::PngEncoder::new(&mut bytes).write_image(&[10, 255, 10, 0], 2, 1, ColorType::La8.into()).unwrap();
     let picture = decode("x", &bytes).unwrap();
     assert_eq!((picture.channels, &picture.pixels[..]), (1, &[10, 255][..]));
 }
@@ -200,29 +175,16 @@ fn alpha_is_laid_on_white() {
 fn sixteen_bits_become_eight() {
     let image = image::ImageBuffer::<Luma<u16>, _>::from_raw(3, 1, vec![0u16, 0x8080, 0xffff]);
     let picture = decode("x", &encode(&image.unwrap().into(), ImageFormat::Png)).unwrap();
-    assert_eq!(
-        (picture.channels, &picture.pixels[..]),
-        (1, &[0, 0x80, 0xff][..])
-    );
+    assert_eq!((picture.channels, &picture.pixels[..]), (1, &[0, 0x80, 0xff][..]));
     let mut bytes = Vec::new();
-    let samples: Vec<u8> = [1.0f32, 0.5, 0.0]
-        .iter()
-        .flat_map(|value| value.to_ne_bytes())
-        .collect();
-    image::codecs::tiff::TiffEncoder::new(Cursor::new(&mut bytes))
-        .write_image(&samples, 1, 1, ExtendedColorType::Rgb32F)
-        .unwrap();
+    let samples: Vec<u8> = [1.0f32, 0.5, 0.0].iter().flat_map(|value| value.to_ne_bytes()).collect();
+    image::codecs::tiff::TiffEncoder::new(Cursor::new(&mut bytes)).write_image(&samples, 1, 1, ExtendedColorType::Rgb32F).unwrap();
     assert_eq!(decode("x", &bytes).unwrap().pixels, [255, 128, 0]);
 }
 
 #[test]
 fn luma_is_that_of_bt_601() {
-    let picture = Picture {
-        width: 2,
-        height: 2,
-        channels: 3,
-        pixels: vec![255, 0, 0, 0, 255, 0, 0, 0, 255, 77, 77, 77],
-    };
+    let picture = Picture { width: 2, height: 2, channels: 3, pixels: vec![255, 0, 0, 0, 255, 0, 0, 0, 255, 77, 77, 77] };
     let grey = picture.with_channels(1).unwrap();
     assert_eq!(grey.pixels, [76, 150, 29, 77]);
     assert_eq!(grey.with_channels(3).unwrap().pixels[9..], [77; 3]);
@@ -241,10 +203,7 @@ fn is_near(found: [u8; 3], wanted: [u8; 3]) -> bool {
 #[test]
 fn cmyk_becomes_rgb() {
     let picture = decode("x", include_bytes!("../../tests/pictures/cmyk.jpg")).unwrap();
-    assert_eq!(
-        (picture.width, picture.height, picture.channels),
-        (16, 16, 3)
-    );
+    assert_eq!((picture.width, picture.height, picture.channels), (16, 16, 3));
     let (left, right) = (colour_at(&picture, 2, 8), colour_at(&picture, 13, 8));
     assert!(is_near(left, [200, 40, 30]), "{left:?}");
     assert!(is_near(right, [255; 3]), "{right:?}");
@@ -253,10 +212,7 @@ fn cmyk_becomes_rgb() {
 #[test]
 fn orientation_is_applied() {
     let picture = decode("x", include_bytes!("../../tests/pictures/orientation6.jpg")).unwrap();
-    assert_eq!(
-        (picture.width, picture.height, picture.channels),
-        (16, 8, 1)
-    );
+    assert_eq!((picture.width, picture.height, picture.channels), (16, 8, 1));
     assert!(picture.pixels[2] < 40 && picture.pixels[13] > 220);
     let last = &picture.pixels[7 * 16..];
     assert!(last[2] < 40 && last[13] > 220);

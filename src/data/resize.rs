@@ -16,12 +16,7 @@ pub(super) struct Window {
 impl Window {
     /// All of a picture.
     pub fn whole(picture: &Picture) -> Self {
-        Self {
-            left: 0,
-            top: 0,
-            width: picture.width,
-            height: picture.height,
-        }
+        Self { left: 0, top: 0, width: picture.width, height: picture.height }
     }
 }
 
@@ -47,64 +42,43 @@ struct Taps {
 
 /// The pixels in `window`, brought to `width` x `height`, HWC. What the window holds beyond the
 /// picture has the colour `fill`, one value a channel.
-pub(super) fn resize(
-    picture: &Picture,
-    window: Window,
-    (height, width): (usize, usize),
-    fill: &[u8],
-    shrink: Shrink,
-) -> Vec<u8> {
+pub(super) fn resize(picture: &Picture, window: Window, (height, width): (usize, usize), fill: &[u8], shrink: Shrink) -> Vec<u8> {
     let channels = picture.channels;
     let row_bytes = picture.width as usize * channels;
-    let columns = taps(
-        window.left,
-        window.width,
-        width,
-        picture.width as usize,
-        shrink,
-    );
-    let rows = taps(
-        window.top,
-        window.height,
-        height,
-        picture.height as usize,
-        shrink,
-    );
+    let columns = taps(window.left, window.width, width, picture.width as usize, shrink);
+    let rows = taps(window.top, window.height, height, picture.height as usize, shrink);
     let mut output = vec![0; height * width * channels];
     if output.is_empty() {
         return output;
     }
     // Each output row: first the source rows it covers as one row, then along that row.
-    output
-        .par_chunks_exact_mut(width * channels)
-        .zip(rows.par_iter())
-        .for_each(|(output, row_taps)| {
-            let mut row = vec![0f32; row_bytes];
-            for pixel in row.chunks_exact_mut(channels) {
-                for (value, &fill) in pixel.iter_mut().zip(fill) {
-                    *value = row_taps.outside * f32::from(fill);
-                }
+    output.par_chunks_exact_mut(width * channels).zip(rows.par_iter()).for_each(|(output, row_taps)| {
+        let mut row = vec![0f32; row_bytes];
+        for pixel in row.chunks_exact_mut(channels) {
+            for (value, &fill) in pixel.iter_mut().zip(fill) {
+                *value = row_taps.outside * f32::from(fill);
             }
-            for (n, &weight) in row_taps.weights.iter().enumerate() {
-                let source = &picture.pixels[(row_taps.start + n) * row_bytes..][..row_bytes];
-                for (value, &pixel) in row.iter_mut().zip(source) {
-                    *value += weight * f32::from(pixel);
-                }
+        }
+        for (n, &weight) in row_taps.weights.iter().enumerate() {
+            let source = &picture.pixels[(row_taps.start + n) * row_bytes..][..row_bytes];
+            for (value, &pixel) in row.iter_mut().zip(source) {
+                *value += weight * f32::from(pixel);
             }
-            for (output, taps) in output.chunks_exact_mut(channels).zip(&columns) {
-                for (channel, output) in output.iter_mut().enumerate() {
-                    let inside: f32 = taps
-                        .weights
-                        .iter()
-                        .zip(row[taps.start * channels..].chunks_exact(channels))
-                        .map(|(&weight, pixel)| weight * pixel[channel])
-                        .sum();
-                    let value = inside + taps.outside * f32::from(fill[channel]);
-                    // Saturates: rounding may leave [0, 255] by a hair.
-                    *output = value.round() as u8;
-                }
+        }
+        for (output, taps) in output.chunks_exact_mut(channels).zip(&columns) {
+            for (channel, output) in output.iter_mut().enumerate() {
+                let inside: f32 = taps
+                    .weights
+                    .iter()
+                    .zip(row[taps.start * channels..].chunks_exact(channels))
+                    .map(|(&weight, pixel)| weight * pixel[channel])
+                    .sum();
+                let value = inside + taps.outside * f32::from(fill[channel]);
+                // Saturates: rounding may leave [0, 255] by a hair.
+                *output = value.round() as u8;
             }
-        });
+        }
+    });
     output
 }
 
@@ -132,22 +106,9 @@ fn taps(origin: i64, size: u32, outputs: usize, len: usize, shrink: Shrink) -> V
             // The part of the window's pixels first..last that lies in the picture.
             let inside_first = first.max(-origin).min(last);
             let inside_last = last.min(len as i64 - origin).max(inside_first);
-            let weights: Vec<f32> = (inside_first..inside_last)
-                .map(|index| (weight(center, index) / total) as f32)
-                .collect();
-            let outside = (first..inside_first)
-                .chain(inside_last..last)
-                .map(|index| weight(center, index) / total)
-                .sum::<f64>() as f32;
-            Taps {
-                start: if weights.is_empty() {
-                    0
-                } else {
-                    (inside_first + origin) as usize
-                },
-                weights,
-                outside,
-            }
+            let weights: Vec<f32> = (inside_first..inside_last).map(|index| (weight(center, index) / total) as f32).collect();
+            let outside = (first..inside_first).chain(inside_last..last).map(|index| weight(center, index) / total).sum::<f64>() as f32;
+            Taps { start: if weights.is_empty() { 0 } else { (inside_first + origin) as usize }, weights, outside }
         })
         .collect()
 }
@@ -157,12 +118,7 @@ mod tests {
     use super::*;
 
     fn grey(width: u32, height: u32, pixels: Vec<u8>) -> Picture {
-        Picture {
-            width,
-            height,
-            channels: 1,
-            pixels,
-        }
+        Picture { width, height, channels: 1, pixels }
     }
 
     fn whole(picture: &Picture, size: (usize, usize), shrink: Shrink) -> Vec<u8> {
@@ -181,10 +137,7 @@ mod tests {
     #[test]
     fn linear_as_pytorch_has_it() {
         let picture = grey(4, 1, vec![0, 100, 200, 40]);
-        assert_eq!(
-            whole(&picture, (1, 8), Shrink::Triangle),
-            [0, 25, 75, 125, 175, 160, 80, 40]
-        );
+        assert_eq!(whole(&picture, (1, 8), Shrink::Triangle), [0, 25, 75, 125, 175, 160, 80, 40]);
         // Weights 1/4, 3/4, 3/4, 1/4 around each pair; at the ends what is left, renormalised.
         assert_eq!(whole(&picture, (1, 2), Shrink::Triangle), [71, 117]);
         assert_eq!(whole(&picture, (1, 2), Shrink::Area), [50, 120]);
@@ -193,29 +146,14 @@ mod tests {
     #[test]
     fn area_undoes_enlarging_by_a_whole_factor() {
         let picture = grey(3, 2, vec![1, 2, 3, 40, 50, 60]);
-        let large: Vec<u8> = (0..12 * 8)
-            .map(|n| picture.pixels[n / 12 / 4 * 3 + n % 12 / 4])
-            .collect();
-        assert_eq!(
-            whole(&grey(12, 8, large), (2, 3), Shrink::Area),
-            picture.pixels
-        );
+        let large: Vec<u8> = (0..12 * 8).map(|n| picture.pixels[n / 12 / 4 * 3 + n % 12 / 4]).collect();
+        assert_eq!(whole(&grey(12, 8, large), (2, 3), Shrink::Area), picture.pixels);
     }
 
     #[test]
     fn beyond_the_picture_is_the_fill_colour() {
-        let picture = Picture {
-            width: 1,
-            height: 1,
-            channels: 3,
-            pixels: vec![10, 20, 30],
-        };
-        let window = Window {
-            left: -1,
-            top: -1,
-            width: 3,
-            height: 3,
-        };
+        let picture = Picture { width: 1, height: 1, channels: 3, pixels: vec![10, 20, 30] };
+        let window = Window { left: -1, top: -1, width: 3, height: 3 };
         let output = resize(&picture, window, (3, 3), &[1, 2, 3], Shrink::Triangle);
         let mut expected = [1, 2, 3].repeat(9);
         expected[12..15].copy_from_slice(&[10, 20, 30]);

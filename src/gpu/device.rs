@@ -32,11 +32,8 @@ impl Gpu {
     /// `NIN_WGPU_DEFAULT_LIMITS=1`.
     pub fn open(options: &OpenOptions) -> Result<Self, GpuError> {
         let (index, chosen) = adapter::choose(options.device.as_deref())?;
-        let limits = if std::env::var_os("NIN_WGPU_DEFAULT_LIMITS").is_some_and(|v| v == "1") {
-            wgpu::Limits::default()
-        } else {
-            chosen.limits()
-        };
+        let limits =
+            if std::env::var_os("NIN_WGPU_DEFAULT_LIMITS").is_some_and(|v| v == "1") { wgpu::Limits::default() } else { chosen.limits() };
         let description = adapter::describe(index, &chosen);
         let (device, queue) = pollster::block_on(chosen.request_device(&wgpu::DeviceDescriptor {
             label: Some("nin-wgpu"),
@@ -51,7 +48,9 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error| {
             let fault = match error {
                 wgpu::Error::OutOfMemory { .. } => GpuError::OutOfMemory("allocating a buffer".into()),
-                wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => GpuError::Refused(one_line(&description)),
+                wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
+                    GpuError::Refused(one_line(&description))
+                }
             };
             record(&on_error, fault);
         }));
@@ -124,9 +123,7 @@ impl Gpu {
     }
 
     pub(super) fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
-        self.device
-            .poll(wgpu::PollType::Wait { submission_index, timeout: None })
-            .map_err(|e| GpuError::DeviceLost(e.to_string()))?;
+        self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }).map_err(|e| GpuError::DeviceLost(e.to_string()))?;
         self.check()
     }
 }

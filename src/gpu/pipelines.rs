@@ -68,10 +68,8 @@ impl Gpu {
     }
 
     fn shader_module(&self, kernel: &Kernel) -> wgpu::ShaderModule {
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(kernel.module),
-            source: wgpu::ShaderSource::Wgsl(kernel.source.into()),
-        };
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(kernel.module), source: wgpu::ShaderSource::Wgsl(kernel.source.into()) };
         if std::env::var_os("NIN_WGPU_SHADER_CHECKS").is_some_and(|v| v == "1") {
             self.device.create_shader_module(descriptor)
         } else {

@@ -174,7 +174,13 @@ pub struct Submitter {
 
 impl Submitter {
     /// Encodes all programs in one pass, then the copies, and submits once.
-    pub fn submit(&mut self, gpu: &Gpu, programs: &[(&Program, usize)], steps: &StepUniforms, copies: &[(&DeviceBuffer, &super::Readback)]) -> Result<(), GpuError> {
+    pub fn submit(
+        &mut self,
+        gpu: &Gpu,
+        programs: &[(&Program, usize)],
+        steps: &StepUniforms,
+        copies: &[(&DeviceBuffer, &super::Readback)],
+    ) -> Result<(), GpuError> {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());

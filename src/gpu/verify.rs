@@ -195,8 +195,8 @@ fn compare(fact: &Fact, memory: &[f32], expected: &Tensor, scale: &Tensor, toler
         };
         let want = if tolerance == Tolerance::Exact { f64::from(*want as f32) } else { *want };
         let error = (got - want).abs();
-        // Written so that a NaN fails.
-        if !(error <= allowed) {
+        // Numbers that cannot be compared are NaN, and fail.
+        if error.partial_cmp(&allowed).is_none_or(|order| order.is_gt()) {
             return Err(format!("element {index} of {}: got {got:e}, expected {want:e}, allowed error {allowed:e}", fact.shape));
         }
         if error > 0.0 {

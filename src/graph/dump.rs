@@ -17,11 +17,7 @@ impl fmt::Display for Graph {
         }
         for node in &self.nodes {
             let inputs: Vec<String> = node.inputs.iter().map(label).collect();
-            let outputs: Vec<String> = node
-                .outputs
-                .iter()
-                .map(|id| format!("{}: {}", label(id), self.fact(*id).shape))
-                .collect();
+            let outputs: Vec<String> = node.outputs.iter().map(|id| format!("{}: {}", label(id), self.fact(*id).shape)).collect();
             let attributes = node.op.attributes();
             let attributes = if attributes.is_empty() { attributes } else { format!(" [{attributes}]") };
             writeln!(f, "node      {} = {}({}){attributes}  // {}", outputs.join(", "), node.op.name(), inputs.join(", "), node.path)?;

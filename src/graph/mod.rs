@@ -8,8 +8,8 @@ mod dump;
 mod interpret;
 mod op;
 
-pub use interpret::interpret;
 pub use builder::{Builder, Module, Scope};
+pub use interpret::interpret;
 pub use op::{Case, Fusion, Gradient, Lowered, Lowering, Op, Operand, Tolerance};
 
 use crate::shape::{Fact, ShapeError};

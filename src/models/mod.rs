@@ -3,9 +3,7 @@
 mod network;
 mod nin;
 
-pub use network::{
-    BuildError, CompiledNetwork, InputOptions, METRICS_RING, Memory, Network, Purpose, compile, compiled, memory, network,
-};
+pub use network::{BuildError, CompiledNetwork, InputOptions, METRICS_RING, Memory, Network, Purpose, compile, compiled, memory, network};
 
 use crate::graph::{Builder, Graph, GraphError, Scope, ValueId};
 use crate::shape::Fact;

@@ -170,10 +170,7 @@ pub fn memory(model: &Model, options: &ModelOptions, batch: usize, target: &Targ
     let infer = compile(model, options, &input, Purpose::Infer, batch, batch, target, switches)?;
     let schedule = &train.compiled.schedule;
     let accumulated = if train.micro_batch < batch { schedule.arena.bytes } else { 0 };
-    Ok(Memory {
-        train_bytes: schedule.bytes() + schedule.arena.bytes + accumulated,
-        infer_bytes: infer.compiled.schedule.bytes(),
-    })
+    Ok(Memory { train_bytes: schedule.bytes() + schedule.arena.bytes + accumulated, infer_bytes: infer.compiled.schedule.bytes() })
 }
 
 /// The graph, plan and schedule of `model`, for `nin-wgpu dump`.

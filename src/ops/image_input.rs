@@ -143,20 +143,21 @@ fn neighbours(at: usize, input: usize, output: usize) -> (usize, usize, f64) {
 }
 
 pub(super) fn cases(_quick: bool) -> Vec<Case> {
-    let plain = |micro_batch: usize, size: [usize; 2]| ImageInput {
-        micro_batch,
-        size,
-        mean: [0.0; 4],
-        inverse_std: [1.0; 4],
-        augment: None,
-    };
+    let plain =
+        |micro_batch: usize, size: [usize; 2]| ImageInput { micro_batch, size, mean: [0.0; 4], inverse_std: [1.0; 4], augment: None };
     let normalised = |op: ImageInput| ImageInput { mean: [0.49, 0.48, 0.45, 0.5], inverse_std: [4.0, 4.1, 3.8, 2.0], ..op };
     let case = |name: &str, op: ImageInput, pixels: Fact, step: Step, tolerance| {
         let batch = pixels.shape.four()[0];
         let bytes = (0..pixels.shape.elements() as u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761) >> 24)).collect();
         let ids = (0..batch as u32).map(|n| f32::from_bits(1000 + 7 * n)).collect();
         let step = Step { epoch: 2, seed_lo: 9, seed_hi: 1, ..step };
-        Case { name: name.into(), op: Arc::new(op), inputs: vec![(pixels, bytes), (Fact::index(&[batch]), ids)], step, tolerance: vec![tolerance] }
+        Case {
+            name: name.into(),
+            op: Arc::new(op),
+            inputs: vec![(pixels, bytes), (Fact::index(&[batch]), ids)],
+            step,
+            tolerance: vec![tolerance],
+        }
     };
     let all = |images: u32| Step { images, total_images: images, ..Default::default() };
     let second_half = Step { first_image: 2, images: 1, total_images: 3, ..Default::default() };

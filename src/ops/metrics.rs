@@ -66,9 +66,5 @@ pub(super) fn cases(_quick: bool) -> Vec<Case> {
             tolerance: vec![Tolerance::Sum { factor: 8.0 }],
         }
     };
-    vec![
-        case("1 image", 1, 1, 1, 0),
-        case("127 images", 127, 127, 4, 2),
-        case("1024 images, 1000 valid", 1024, 1000, 3, 2),
-    ]
+    vec![case("1 image", 1, 1, 1, 0), case("127 images", 127, 127, 4, 2), case("1024 images, 1000 valid", 1024, 1000, 3, 2)]
 }

@@ -44,9 +44,7 @@ impl Optimizer {
     pub fn bias_corrections(&self, t: u32) -> (f32, f32) {
         match *self {
             Optimizer::Sgd { .. } => (1.0, 1.0),
-            Optimizer::Adam { beta1, beta2, .. } => {
-                ((1.0 - beta1.powf(f64::from(t))) as f32, (1.0 - beta2.powf(f64::from(t))) as f32)
-            }
+            Optimizer::Adam { beta1, beta2, .. } => ((1.0 - beta1.powf(f64::from(t))) as f32, (1.0 - beta2.powf(f64::from(t))) as f32),
         }
     }
 

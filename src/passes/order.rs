@@ -5,10 +5,8 @@ use crate::graph::{Graph, ValueKind};
 
 /// Keeps the nodes that lead to a gradient, a state or an output.
 pub fn order(graph: &mut Graph) {
-    let mut needed: Vec<bool> = graph
-        .values()
-        .map(|(_, v)| matches!(v.kind, ValueKind::Gradient(_) | ValueKind::State | ValueKind::Output))
-        .collect();
+    let mut needed: Vec<bool> =
+        graph.values().map(|(_, v)| matches!(v.kind, ValueKind::Gradient(_) | ValueKind::State | ValueKind::Output)).collect();
     let mut kept = Vec::new();
     for node in graph.nodes.drain(..).rev() {
         if node.outputs.iter().any(|id| needed[id.0 as usize]) {

@@ -26,7 +26,9 @@ impl Default for PlanOptions {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PlanError {
     /// One tensor is larger than a binding may be.
-    #[error("{name} ({shape}) takes {bytes} bytes, over this adapter's limit of {limit} bytes for one tensor; use a smaller batch or image")]
+    #[error(
+        "{name} ({shape}) takes {bytes} bytes, over this adapter's limit of {limit} bytes for one tensor; use a smaller batch or image"
+    )]
     #[allow(missing_docs)]
     TooLarge { name: String, shape: String, bytes: u64, limit: u64 },
 }
@@ -78,10 +80,7 @@ impl Plan {
     /// The lower bound: the most bytes alive at one node.
     pub fn peak_alive(&self) -> u64 {
         let nodes = self.tenants.iter().map(|t| t.to + 1).max().unwrap_or(0);
-        (0..nodes)
-            .map(|node| self.tenants.iter().filter(|t| t.from <= node && node <= t.to).map(|t| t.bytes).sum())
-            .max()
-            .unwrap_or(0)
+        (0..nodes).map(|node| self.tenants.iter().filter(|t| t.from <= node && node <= t.to).map(|t| t.bytes).sum()).max().unwrap_or(0)
     }
 }
 
@@ -100,13 +99,7 @@ pub fn plan(graph: &Graph, target: &Target, options: PlanOptions) -> Result<Plan
         }
     }
 
-    let mut plan = Plan {
-        lowered: Vec::new(),
-        tenants: Vec::new(),
-        slots: Vec::new(),
-        values: BTreeMap::new(),
-        scratch: BTreeMap::new(),
-    };
+    let mut plan = Plan { lowered: Vec::new(), tenants: Vec::new(), slots: Vec::new(), values: BTreeMap::new(), scratch: BTreeMap::new() };
     for (index, node) in graph.nodes.iter().enumerate() {
         let inherited = node.op.in_place().filter(|_| options.share).and_then(|input| {
             let input = node.inputs[input];

@@ -83,11 +83,7 @@ impl Checkpoint {
         .map_err(RunError::io(&path, "write the checkpoint"))?;
         let (sha256, bytes) = written.unwrap_or_default();
 
-        let sealed = Sealed::new(self.manifest(Tensors {
-            file: file.clone(),
-            bytes,
-            sha256,
-        }));
+        let sealed = Sealed::new(self.manifest(Tensors { file: file.clone(), bytes, sha256 }));
         let path = state.join(MANIFEST);
         sealed
             .and_then(|sealed| {
@@ -103,10 +99,7 @@ impl Checkpoint {
     pub fn load(state: &Path) -> Result<Self, RunError> {
         let manifest = Sealed::read(state)?;
         let path = state.join(&manifest.tensors.file);
-        let damaged = |reason: String| RunError::Damaged {
-            path: label(&path),
-            reason,
-        };
+        let damaged = |reason: String| RunError::Damaged { path: label(&path), reason };
         let bytes = match fs::metadata(&path) {
             Ok(info) => info.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -116,9 +109,7 @@ impl Checkpoint {
         };
         if bytes != manifest.tensors.bytes {
             let expected = manifest.tensors.bytes;
-            return Err(damaged(format!(
-                "it has {bytes} bytes instead of {expected}"
-            )));
+            return Err(damaged(format!("it has {bytes} bytes instead of {expected}")));
         }
         let sha256 = file_sha256(&path).map_err(RunError::io(&path, "read the checkpoint"))?;
         if sha256 != manifest.tensors.sha256 {
@@ -131,18 +122,8 @@ impl Checkpoint {
 
     /// Refuses to go on with another configuration or other data than the run began with. `state`
     /// is the folder that the checkpoint was read from.
-    pub fn require_same_run(
-        &self,
-        state: &Path,
-        config_hash: &str,
-        data_fingerprint: &str,
-    ) -> Result<(), RunError> {
-        let different = |what| {
-            Err(RunError::Different {
-                path: label(state),
-                what,
-            })
-        };
+    pub fn require_same_run(&self, state: &Path, config_hash: &str, data_fingerprint: &str) -> Result<(), RunError> {
+        let different = |what| Err(RunError::Different { path: label(state), what });
         if self.config_hash != config_hash {
             return different("configuration (model, optimizer, schedule, batch or seed)");
         }
@@ -207,10 +188,7 @@ fn sort_tensors(tensors: Vec<NamedTensor>) -> Result<Groups, String> {
             parameters.push(tensor);
             continue;
         }
-        let Some((kind, name)) = full
-            .strip_prefix("optimizer/")
-            .and_then(|rest| rest.split_once('/'))
-        else {
+        let Some((kind, name)) = full.strip_prefix("optimizer/").and_then(|rest| rest.split_once('/')) else {
             return Err(format!("unknown tensor '{}'", one_line(&full, 80)));
         };
         tensor.name = name.to_string();
@@ -271,11 +249,7 @@ struct Tensors {
 }
 
 impl Manifest {
-    fn checkpoint(
-        self,
-        parameters: Vec<NamedTensor>,
-        optimizer: Vec<(String, Vec<NamedTensor>)>,
-    ) -> Checkpoint {
+    fn checkpoint(self, parameters: Vec<NamedTensor>, optimizer: Vec<(String, Vec<NamedTensor>)>) -> Checkpoint {
         Checkpoint {
             step: self.step,
             epoch: self.epoch,
@@ -319,10 +293,7 @@ impl Sealed {
 
     fn read(state: &Path) -> Result<Manifest, RunError> {
         let path = state.join(MANIFEST);
-        let damaged = |reason: &str| RunError::Damaged {
-            path: label(&path),
-            reason: one_line(reason, 200),
-        };
+        let damaged = |reason: &str| RunError::Damaged { path: label(&path), reason: one_line(reason, 200) };
         let file = match fs::File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -331,11 +302,8 @@ impl Sealed {
             Err(error) => return Err(RunError::io(&path, "read the checkpoint")(error)),
         };
         let mut bytes = Vec::new();
-        file.take(MAX_MANIFEST_BYTES)
-            .read_to_end(&mut bytes)
-            .map_err(RunError::io(&path, "read the checkpoint"))?;
-        let sealed: Self =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(&error.to_string()))?;
+        file.take(MAX_MANIFEST_BYTES).read_to_end(&mut bytes).map_err(RunError::io(&path, "read the checkpoint"))?;
+        let sealed: Self = serde_json::from_slice(&bytes).map_err(|error| damaged(&error.to_string()))?;
         let manifest = sealed.manifest;
         if manifest.sha256().ok() != Some(sealed.sha256) {
             return Err(damaged("its SHA-256 does not fit its content"));

@@ -102,10 +102,7 @@ pub struct Augment {
 
 impl Augment {
     /// Pictures as they are.
-    pub const NONE: Self = Self {
-        flip: false,
-        shift: 0,
-    };
+    pub const NONE: Self = Self { flip: false, shift: 0 };
 }
 
 /// Everything that determines a training run, apart from the device.
@@ -235,36 +232,11 @@ impl TrainConfig {
         let finite = |value: f64| (value as f32).is_finite();
         let in_unit = |value: f64| (0.0..1.0).contains(&value);
         let epochs = f64::from(self.epochs);
-        expect(
-            self.lr as f32 > 0.0 && finite(self.lr),
-            "--lr",
-            self.lr,
-            "above 0 and finite",
-        )?;
-        expect(
-            in_unit(self.momentum),
-            "--momentum",
-            self.momentum,
-            "at least 0 and below 1",
-        )?;
-        expect(
-            in_unit(self.dropout),
-            "--dropout",
-            self.dropout,
-            "at least 0 and below 1",
-        )?;
-        expect(
-            self.weight_decay >= 0.0 && finite(self.weight_decay),
-            "--weight-decay",
-            self.weight_decay,
-            "at least 0 and finite",
-        )?;
-        expect(
-            self.step_gamma > 0.0 && self.step_gamma <= 1.0,
-            "--step-gamma",
-            self.step_gamma,
-            "above 0 and at most 1",
-        )?;
+        expect(self.lr as f32 > 0.0 && finite(self.lr), "--lr", self.lr, "above 0 and finite")?;
+        expect(in_unit(self.momentum), "--momentum", self.momentum, "at least 0 and below 1")?;
+        expect(in_unit(self.dropout), "--dropout", self.dropout, "at least 0 and below 1")?;
+        expect(self.weight_decay >= 0.0 && finite(self.weight_decay), "--weight-decay", self.weight_decay, "at least 0 and finite")?;
+        expect(self.step_gamma > 0.0 && self.step_gamma <= 1.0, "--step-gamma", self.step_gamma, "above 0 and at most 1")?;
         expect(
             self.warmup_epochs >= 0.0 && self.warmup_epochs <= epochs,
             "--warmup-epochs",
@@ -272,10 +244,7 @@ impl TrainConfig {
             &format!("from 0 to --epochs {epochs}"),
         )?;
         if self.nesterov && self.optimizer == Optimizer::Sgd && self.momentum == 0.0 {
-            return Err(ConfigError {
-                flag: "--nesterov",
-                reason: "needs a momentum: add --momentum 0.9, or leave it out".into(),
-            });
+            return Err(ConfigError { flag: "--nesterov", reason: "needs a momentum: add --momentum 0.9, or leave it out".into() });
         }
         self.validate_input(finite)
     }
@@ -284,8 +253,7 @@ impl TrainConfig {
         for (flag, values) in [("--mean", &self.mean), ("--std", &self.std)] {
             if values.len() != 1 && values.len() != self.in_channels {
                 let (count, channels) = (values.len(), self.in_channels);
-                let reason =
-                    format!("needs 1 value or one per channel ({channels}), it has {count}");
+                let reason = format!("needs 1 value or one per channel ({channels}), it has {count}");
                 return Err(ConfigError { flag, reason });
             }
         }
@@ -293,12 +261,7 @@ impl TrainConfig {
             expect(finite(mean), "--mean", mean, "finite")?;
         }
         for &std in &self.std {
-            expect(
-                std as f32 > 0.0 && finite(std),
-                "--std",
-                std,
-                "above 0 and finite",
-            )?;
+            expect(std as f32 > 0.0 && finite(std), "--std", std, "above 0 and finite")?;
         }
         let shift = self.augment.shift as usize;
         within("--shift", shift, 0, self.image_size.saturating_sub(1))
@@ -336,38 +299,21 @@ fn expect(holds: bool, flag: &'static str, value: f64, range: &str) -> Result<()
     if holds {
         return Ok(());
     }
-    Err(ConfigError {
-        flag,
-        reason: format!("must be {range}; it is {value}"),
-    })
+    Err(ConfigError { flag, reason: format!("must be {range}; it is {value}") })
 }
 
-fn at_least_1<T: PartialOrd + From<u8> + fmt::Display>(
-    flag: &'static str,
-    value: T,
-) -> Result<(), ConfigError> {
+fn at_least_1<T: PartialOrd + From<u8> + fmt::Display>(flag: &'static str, value: T) -> Result<(), ConfigError> {
     if value >= T::from(1) {
         return Ok(());
     }
-    Err(ConfigError {
-        flag,
-        reason: format!("must be at least 1; it is {value}"),
-    })
+    Err(ConfigError { flag, reason: format!("must be at least 1; it is {value}") })
 }
 
-fn within<T: PartialOrd + fmt::Display>(
-    flag: &'static str,
-    value: T,
-    least: T,
-    most: T,
-) -> Result<(), ConfigError> {
+fn within<T: PartialOrd + fmt::Display>(flag: &'static str, value: T, least: T, most: T) -> Result<(), ConfigError> {
     if value >= least && value <= most {
         return Ok(());
     }
-    Err(ConfigError {
-        flag,
-        reason: format!("must be {least} to {most}; it is {value}"),
-    })
+    Err(ConfigError { flag, reason: format!("must be {least} to {most}; it is {value}") })
 }
 
 #[cfg(test)]
@@ -380,8 +326,7 @@ mod tests {
         let error = TrainConfig::from_toml(&text.replace("lr =", "learning_rate =")).unwrap_err();
         assert!(error.to_string().contains("learning_rate"), "{error}");
         // People write whole numbers where fractions are meant.
-        let config =
-            TrainConfig::from_toml(&text.replace("warmup_epochs = 0.0", "warmup_epochs = 2"));
+        let config = TrainConfig::from_toml(&text.replace("warmup_epochs = 0.0", "warmup_epochs = 2"));
         assert_eq!(config.unwrap().warmup_epochs, 2.0);
     }
 

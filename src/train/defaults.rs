@@ -17,10 +17,7 @@ impl TrainConfig {
             "nin-cifar" => Ok(paper_cifar(base)),
             "nin-imagenet" => Ok(caffe_imagenet(base)),
             "nin-small" => Ok(small(base)),
-            _ => Err(ConfigError {
-                flag: "--model",
-                reason: format!("must be one of: {}; it is '{model}'", MODELS.join(", ")),
-            }),
+            _ => Err(ConfigError { flag: "--model", reason: format!("must be one of: {}; it is '{model}'", MODELS.join(", ")) }),
         }
     }
 }
@@ -90,10 +87,7 @@ fn paper_cifar(base: TrainConfig) -> TrainConfig {
         schedule: Schedule::Step,
         step_epochs: 40,
         init: Init::Kaiming,
-        augment: Augment {
-            flip: true,
-            shift: 4,
-        },
+        augment: Augment { flip: true, shift: 4 },
         ..base
     }
 }
@@ -115,10 +109,7 @@ fn caffe_imagenet(base: TrainConfig) -> TrainConfig {
         init: Init::Kaiming,
         mean: vec![0.485, 0.456, 0.406],
         std: vec![0.229, 0.224, 0.225],
-        augment: Augment {
-            flip: true,
-            shift: 0,
-        },
+        augment: Augment { flip: true, shift: 0 },
         ..base
     }
 }
@@ -140,10 +131,7 @@ fn small(base: TrainConfig) -> TrainConfig {
         head_bias: Some(5.0),
         mean: vec![0.2860],
         std: vec![0.3530],
-        augment: Augment {
-            flip: true,
-            shift: 0,
-        },
+        augment: Augment { flip: true, shift: 0 },
         ..base
     }
 }
@@ -166,11 +154,7 @@ mod tests {
         }
         let error = TrainConfig::defaults("alexnet").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
-        assert!(
-            error
-                .to_string()
-                .starts_with("--model must be one of: nin, nin-cifar,")
-        );
+        assert!(error.to_string().starts_with("--model must be one of: nin, nin-cifar,"));
     }
 
     #[test]

@@ -33,11 +33,7 @@ pub struct HashingWriter<'a> {
 
 impl<'a> HashingWriter<'a> {
     pub fn new(inner: &'a mut dyn Write) -> Self {
-        Self {
-            inner,
-            hash: Sha256::new(),
-            bytes: 0,
-        }
+        Self { inner, hash: Sha256::new(), bytes: 0 }
     }
 
     /// SHA-256 in hexadecimal, and the number of bytes.

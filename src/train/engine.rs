@@ -65,7 +65,13 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn new(gpu: &Gpu, network: CompiledNetwork, parameters: &DeviceParameters, extra: &[(BufferRole, u64)], passes: usize) -> Result<Self, GpuError> {
+    fn new(
+        gpu: &Gpu,
+        network: CompiledNetwork,
+        parameters: &DeviceParameters,
+        extra: &[(BufferRole, u64)],
+        passes: usize,
+    ) -> Result<Self, GpuError> {
         let schedule = &network.compiled.schedule;
         let mut shared = Buffers::default();
         shared.insert(BufferRole::Parameters, parameters.buffer.clone());
@@ -200,6 +206,7 @@ impl TrainEngine {
     /// Queues one update with the images of `batch`; nothing comes back yet.
     ///
     /// `number` counts updates from 0; `results` gets the steps whose metrics happened to arrive.
+    #[allow(clippy::too_many_arguments)]
     pub fn step(
         &mut self,
         gpu: &Gpu,

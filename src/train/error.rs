@@ -10,18 +10,14 @@ use crate::weights::{ErrorKind, WeightsError, label};
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The folder for a new run is not empty.
-    #[error(
-        "{path}: already holds files; pass --resume {path} to go on with that run, or another --out"
-    )]
+    #[error("{path}: already holds files; pass --resume {path} to go on with that run, or another --out")]
     Occupied {
         /// The folder or file.
         path: String,
     },
 
     /// The folder to resume holds no run.
-    #[error(
-        "{path}: not the folder of a run (no {missing} in it); give the --out folder of an earlier train"
-    )]
+    #[error("{path}: not the folder of a run (no {missing} in it); give the --out folder of an earlier train")]
     NotARun {
         /// The folder or file.
         path: String,
@@ -30,9 +26,7 @@ pub enum RunError {
     },
 
     /// The run never came to save its state.
-    #[error(
-        "{path}: no checkpoint yet: the run ended before its first; train again with another --out"
-    )]
+    #[error("{path}: no checkpoint yet: the run ended before its first; train again with another --out")]
     NoCheckpoint {
         /// The folder or file.
         path: String,
@@ -48,9 +42,7 @@ pub enum RunError {
     },
 
     /// A file of the checkpoint is not what was written.
-    #[error(
-        "{path}: the checkpoint is damaged: {reason}; start again, from last.safetensors with --initial-weights if that is whole"
-    )]
+    #[error("{path}: the checkpoint is damaged: {reason}; start again, from last.safetensors with --initial-weights if that is whole")]
     Damaged {
         /// The folder or file.
         path: String,
@@ -59,9 +51,7 @@ pub enum RunError {
     },
 
     /// The run to resume was another.
-    #[error(
-        "{path}: this run began with another {what}; resume it with the same one, or start a new run"
-    )]
+    #[error("{path}: this run began with another {what}; resume it with the same one, or start a new run")]
     Different {
         /// The folder or file.
         path: String,
@@ -90,10 +80,7 @@ impl RunError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Occupied { .. } | Self::NotARun { .. } => ErrorKind::Usage,
-            Self::NoCheckpoint { .. }
-            | Self::Config { .. }
-            | Self::Damaged { .. }
-            | Self::Different { .. } => ErrorKind::BadData,
+            Self::NoCheckpoint { .. } | Self::Config { .. } | Self::Damaged { .. } | Self::Different { .. } => ErrorKind::BadData,
             Self::Io { .. } => ErrorKind::Failed,
             Self::Weights(error) => error.kind(),
         }
@@ -102,10 +89,6 @@ impl RunError {
     /// For `map_err`: what was tried with `path` when the system refused.
     pub(super) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = label(path);
-        move |reason| Self::Io {
-            path,
-            action,
-            reason,
-        }
+        move |reason| Self::Io { path, action, reason }
     }
 }

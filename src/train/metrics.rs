@@ -91,19 +91,11 @@ impl MetricsLog {
                 .copied()
                 .collect();
             if kept != text {
-                replace_file(path, |writer| writer.write_all(&kept))
-                    .map_err(RunError::io(path, "shorten the metrics"))?;
+                replace_file(path, |writer| writer.write_all(&kept)).map_err(RunError::io(path, "shorten the metrics"))?;
             }
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(RunError::io(path, "open the metrics"))?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            file,
-        })
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(RunError::io(path, "open the metrics"))?;
+        Ok(Self { path: path.to_path_buf(), file })
     }
 
     /// Appends the line of a logged step.
@@ -118,9 +110,7 @@ impl MetricsLog {
 
     /// Waits until the lines are on disk; called before a checkpoint that counts on them.
     pub fn sync(&mut self) -> Result<(), RunError> {
-        self.file
-            .sync_data()
-            .map_err(RunError::io(&self.path, "write the metrics"))
+        self.file.sync_data().map_err(RunError::io(&self.path, "write the metrics"))
     }
 
     fn append(&mut self, line: &impl Serialize) -> Result<(), RunError> {
@@ -137,10 +127,7 @@ impl MetricsLog {
 /// Reads the lines of a `metrics.jsonl`, leaving out any that are torn.
 pub fn read(path: &Path) -> Result<Vec<MetricsLine>, RunError> {
     let text = std::fs::read(path).map_err(RunError::io(path, "read the metrics"))?;
-    Ok(text
-        .split_inclusive(|&byte| byte == b'\n')
-        .filter_map(parse)
-        .collect())
+    Ok(text.split_inclusive(|&byte| byte == b'\n').filter_map(parse).collect())
 }
 
 /// A whole line, its end included.
@@ -155,24 +142,11 @@ mod tests {
     use super::*;
 
     fn step(step: u64, epoch: u64) -> StepLine {
-        StepLine {
-            step,
-            epoch,
-            loss: 2.25,
-            lr: 0.1,
-            images_per_s: 812.5,
-        }
+        StepLine { step, epoch, loss: 2.25, lr: 0.1, images_per_s: 812.5 }
     }
 
     fn epoch(epoch: u64) -> EpochLine {
-        EpochLine {
-            epoch,
-            train_loss: 0.5,
-            train_acc: 0.75,
-            test_loss: 0.625,
-            test_acc: 0.7,
-            seconds: 12.5,
-        }
+        EpochLine { epoch, train_loss: 0.5, train_acc: 0.75, test_loss: 0.625, test_acc: 0.7, seconds: 12.5 }
     }
 
     #[test]
@@ -205,13 +179,8 @@ mod tests {
         line.images_per_s = f64::INFINITY;
         MetricsLog::open(&path, 0, 0).unwrap().step(&line).unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(
-            text,
-            "{\"step\":1,\"epoch\":1,\"loss\":null,\"lr\":0.1,\"images_per_s\":null}\n"
-        );
-        let [MetricsLine::Step(line)] = &read(&path).unwrap()[..] else {
-            panic!("not one step line")
-        };
+        assert_eq!(text, "{\"step\":1,\"epoch\":1,\"loss\":null,\"lr\":0.1,\"images_per_s\":null}\n");
+        let [MetricsLine::Step(line)] = &read(&path).unwrap()[..] else { panic!("not one step line") };
         assert!(line.loss.is_nan());
     }
 

@@ -28,10 +28,12 @@ pub fn write(metrics: &Path, target: &Path, steps_per_epoch: u64) -> Result<(), 
 
 /// The picture: loss per logged step and per epoch on the left, accuracy per epoch on the right.
 pub fn svg(lines: &[MetricsLine], steps_per_epoch: u64) -> String {
-    let epochs = |value: fn(&EpochLine) -> f64| finite(lines.iter().filter_map(|line| match line {
-        MetricsLine::Epoch(line) => Some((line.epoch as f64, value(line))),
-        MetricsLine::Step(_) => None,
-    }));
+    let epochs = |value: fn(&EpochLine) -> f64| {
+        finite(lines.iter().filter_map(|line| match line {
+            MetricsLine::Epoch(line) => Some((line.epoch as f64, value(line))),
+            MetricsLine::Step(_) => None,
+        }))
+    };
     let steps = finite(lines.iter().filter_map(|line| match line {
         MetricsLine::Step(line) => Some((line.step as f64 / steps_per_epoch.max(1) as f64, line.loss)),
         MetricsLine::Epoch(_) => None,
@@ -156,7 +158,13 @@ impl Panel {
         for line in &shown {
             let last = line.points.last().map_or(String::new(), |point| (line.text)(point.1));
             let text = format!("{} {last}", line.name);
-            let _ = writeln!(out, "<path d=\"M{at:.0} {:.1}h20\" stroke=\"{}\" stroke-width=\"{}\"/>", line_height - 4.5, line.color, line.stroke);
+            let _ = writeln!(
+                out,
+                "<path d=\"M{at:.0} {:.1}h20\" stroke=\"{}\" stroke-width=\"{}\"/>",
+                line_height - 4.5,
+                line.color,
+                line.stroke
+            );
             let _ = writeln!(out, "<text x=\"{:.0}\" y=\"{line_height}\">{}</text>", at + 27.0, text.trim_end());
             at += 46.0 + 7.0 * text.len() as f64;
         }
@@ -217,7 +225,9 @@ mod tests {
         let svg = svg(&lines, 100);
         check(&svg);
         assert_eq!((svg.matches("<polyline").count(), svg.matches("<circle").count()), (5, 8));
-        for text in [">loss<", ">accuracy in per cent<", ">epoch<", ">training, by step<", ">training 0.500<", ">test 0.250<", ">test 92.50 %<"] {
+        for text in
+            [">loss<", ">accuracy in per cent<", ">epoch<", ">training, by step<", ">training 0.500<", ">test 0.250<", ">test 92.50 %<"]
+        {
             assert!(svg.contains(text), "{text}\n{svg}");
         }
         // Epoch 1 of 2 lies half-way, and so does step 100 of 200.
@@ -257,7 +267,8 @@ mod tests {
     fn the_file_is_written_whole() {
         let folder = tempfile::tempdir().unwrap();
         let (metrics, target) = (folder.path().join("metrics.jsonl"), folder.path().join("curves.svg"));
-        std::fs::write(&metrics, "{\"epoch\":1,\"train_loss\":1.0,\"train_acc\":0.5,\"test_loss\":1.0,\"test_acc\":0.5,\"seconds\":1.0}\n").unwrap();
+        std::fs::write(&metrics, "{\"epoch\":1,\"train_loss\":1.0,\"train_acc\":0.5,\"test_loss\":1.0,\"test_acc\":0.5,\"seconds\":1.0}\n")
+            .unwrap();
         write(&metrics, &target, 10).unwrap();
         check(&std::fs::read_to_string(&target).unwrap());
         assert!(write(&metrics, &folder.path().join("missing/curves.svg"), 10).is_err());

@@ -29,7 +29,14 @@ pub struct Predictor {
 
 impl Predictor {
     /// Compiles `model` for at most `batch` pictures at a time and uploads its weights.
-    pub fn new(gpu: &Gpu, model: &Model, options: &ModelOptions, preprocess: &Preprocess, weights: &WeightFile, batch: usize) -> Result<Self, TrainError> {
+    pub fn new(
+        gpu: &Gpu,
+        model: &Model,
+        options: &ModelOptions,
+        preprocess: &Preprocess,
+        weights: &WeightFile,
+        batch: usize,
+    ) -> Result<Self, TrainError> {
         let parameters = upload(gpu, model, options, weights)?;
         let [height, width] = options.image_size;
         let input = input_options(preprocess, [options.in_channels, height, width]);

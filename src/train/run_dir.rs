@@ -43,22 +43,15 @@ impl RunDir {
         if entries.next().is_some() {
             return Err(RunError::Occupied { path: label(path) });
         }
-        Ok(Self {
-            path: path.to_path_buf(),
-        })
+        Ok(Self { path: path.to_path_buf() })
     }
 
     /// Finds the folder of an earlier run.
     pub fn open(path: &Path) -> Result<Self, RunError> {
         if !path.join(CONFIG).is_file() {
-            return Err(RunError::NotARun {
-                path: label(path),
-                missing: CONFIG,
-            });
+            return Err(RunError::NotARun { path: label(path), missing: CONFIG });
         }
-        Ok(Self {
-            path: path.to_path_buf(),
-        })
+        Ok(Self { path: path.to_path_buf() })
     }
 
     /// The folder itself.
@@ -104,51 +97,32 @@ impl RunDir {
     /// Writes `config.toml`; `command` is kept in it as a comment.
     pub fn write_config(&self, config: &TrainConfig, command: &str) -> Result<(), RunError> {
         let path = self.config();
-        let text = config.to_toml().map_err(|error| RunError::Config {
-            path: label(&path),
-            reason: one_line(&error.to_string(), 200),
-        })?;
+        let text = config.to_toml().map_err(|error| RunError::Config { path: label(&path), reason: one_line(&error.to_string(), 200) })?;
         let command = one_line(command, 2000);
-        let text =
-            format!("# The resolved configuration of this run, started as:\n# {command}\n\n{text}");
-        replace_file(&path, |writer| writer.write_all(text.as_bytes()))
-            .map_err(RunError::io(&path, "write the configuration"))
+        let text = format!("# The resolved configuration of this run, started as:\n# {command}\n\n{text}");
+        replace_file(&path, |writer| writer.write_all(text.as_bytes())).map_err(RunError::io(&path, "write the configuration"))
     }
 
     /// Reads `config.toml` and checks its values.
     pub fn read_config(&self) -> Result<TrainConfig, RunError> {
         let path = self.config();
-        let wrong = |reason: String| RunError::Config {
-            path: label(&path),
-            reason: one_line(&reason, 200),
-        };
+        let wrong = |reason: String| RunError::Config { path: label(&path), reason: one_line(&reason, 200) };
         let bytes = fs::read(&path).map_err(RunError::io(&path, "read the configuration"))?;
         let text = String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
         // The parser's own message draws the line in question over several lines.
         let config = TrainConfig::from_toml(&text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
-            let line = text
-                .bytes()
-                .take(start)
-                .filter(|&byte| byte == b'\n')
-                .count()
-                + 1;
+            let line = text.bytes().take(start).filter(|&byte| byte == b'\n').count() + 1;
             wrong(format!("line {line}: {}", error.message()))
         })?;
-        config
-            .validate()
-            .map_err(|error| wrong(error.to_string()))?;
+        config.validate().map_err(|error| wrong(error.to_string()))?;
         Ok(config)
     }
 
     /// Opens `train.log` for appending.
     pub fn open_log(&self) -> Result<RunLog, RunError> {
         let path = self.log();
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(RunError::io(&path, "open the log"))?;
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(RunError::io(&path, "open the log"))?;
         Ok(RunLog { path, file })
     }
 }
@@ -160,10 +134,7 @@ fn highest(parent: &Path, name: &str) -> Result<u64, RunError> {
         let entry = entry.file_name();
         let number = entry.to_str()?.strip_prefix(name)?.strip_prefix('-')?;
         // Beyond this somebody else's naming is at work, such as a date.
-        number
-            .parse()
-            .ok()
-            .filter(|&number: &u64| number < 1_000_000)
+        number.parse().ok().filter(|&number: &u64| number < 1_000_000)
     });
     Ok(numbers.max().unwrap_or(0))
 }
@@ -178,13 +149,9 @@ pub struct RunLog {
 impl RunLog {
     /// Appends `text` with the time in UTC before it; line breaks are escaped.
     pub fn line(&mut self, text: &str) -> Result<(), RunError> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let line = format!("{} {}\n", utc(now), one_line(text, 4000));
-        self.file
-            .write_all(line.as_bytes())
-            .map_err(RunError::io(&self.path, "write the log"))
+        self.file.write_all(line.as_bytes()).map_err(RunError::io(&self.path, "write the log"))
     }
 }
 
@@ -202,12 +169,7 @@ fn utc(since_epoch: Duration) -> String {
     let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = (month_from_march + 2) % 12 + 1;
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day_of_month:02}T{:02}:{:02}:{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+    format!("{year:04}-{month:02}-{day_of_month:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
 #[cfg(test)]
@@ -221,12 +183,7 @@ mod tests {
         let runs = folder.path().join("deep").join("runs");
         let next = |name: &str| {
             let run = RunDir::create_numbered(&runs, name).unwrap();
-            run.path()
-                .file_name()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_string()
+            run.path().file_name().unwrap().to_str().unwrap().to_string()
         };
         assert_eq!(next("nin"), "nin-1");
         assert_eq!(next("nin-small"), "nin-small-1");
@@ -261,21 +218,14 @@ mod tests {
         let run = RunDir::create(&path).unwrap();
         let absent = RunDir::open(&path).unwrap_err();
         assert_eq!(absent.kind(), ErrorKind::Usage);
-        assert!(
-            absent.to_string().contains("no config.toml in it"),
-            "{absent}"
-        );
+        assert!(absent.to_string().contains("no config.toml in it"), "{absent}");
 
-        run.write_config(&TrainConfig::defaults("nin").unwrap(), "train")
-            .unwrap();
+        run.write_config(&TrainConfig::defaults("nin").unwrap(), "train").unwrap();
         let error = RunDir::create(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains("pass --resume"), "{error}");
         assert_eq!(RunDir::open(&path).unwrap(), run);
-        assert_eq!(
-            RunDir::create(&run.config()).unwrap_err().kind(),
-            ErrorKind::Usage
-        );
+        assert_eq!(RunDir::create(&run.config()).unwrap_err().kind(), ErrorKind::Usage);
     }
 
     #[test]
@@ -283,25 +233,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(folder.path()).unwrap();
         let config = TrainConfig::defaults("nin-cifar").unwrap();
-        run.write_config(&config, "nin-wgpu train\n--data x")
-            .unwrap();
+        run.write_config(&config, "nin-wgpu train\n--data x").unwrap();
         assert_eq!(run.read_config().unwrap(), config);
         let text = fs::read_to_string(run.config()).unwrap();
         assert!(text.contains("# nin-wgpu train\\n--data x\n"), "{text}");
 
-        for (from, to, words) in [
-            ("lr = 0.05", "lr = -1.0", "--lr must be"),
-            ("lr = 0.05", "lr = x", "line 13"),
-            ("lr = 0.05", "", "missing field `lr`"),
-        ] {
+        for (from, to, words) in
+            [("lr = 0.05", "lr = -1.0", "--lr must be"), ("lr = 0.05", "lr = x", "line 13"), ("lr = 0.05", "", "missing field `lr`")]
+        {
             fs::write(run.config(), text.replace(from, to)).unwrap();
             let error = run.read_config().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BadData);
             let message = error.to_string();
-            assert!(
-                message.contains(words) && !message.contains('\n'),
-                "{message}"
-            );
+            assert!(message.contains(words) && !message.contains('\n'), "{message}");
         }
     }
 
@@ -314,10 +258,7 @@ mod tests {
         let text = fs::read_to_string(run.log()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2);
-        assert!(
-            lines[0].ends_with("Z first") && lines[1].ends_with("Z second\\nthird"),
-            "{text}"
-        );
+        assert!(lines[0].ends_with("Z first") && lines[1].ends_with("Z second\\nthird"), "{text}");
     }
 
     #[test]

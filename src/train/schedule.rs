@@ -56,10 +56,7 @@ mod tests {
 
     /// Rates of the given updates with 4 updates an epoch.
     fn rates(config: &TrainConfig, steps: &[u64]) -> Vec<f64> {
-        steps
-            .iter()
-            .map(|&step| learning_rate(config, step, 4))
-            .collect()
+        steps.iter().map(|&step| learning_rate(config, step, 4)).collect()
     }
 
     fn assert_close(actual: &[f64], expected: &[f64]) {
@@ -77,10 +74,7 @@ mod tests {
     #[test]
     fn warmup_rises_in_a_line() {
         let config = config(Schedule::Constant, 1.0);
-        assert_close(
-            &rates(&config, &[0, 1, 2, 3, 4]),
-            &[0.1, 0.2, 0.3, 0.4, 0.4],
-        );
+        assert_close(&rates(&config, &[0, 1, 2, 3, 4]), &[0.1, 0.2, 0.3, 0.4, 0.4]);
         // W = 1.5 updates: the second would overshoot.
         let mut short = config;
         short.warmup_epochs = 0.375;
@@ -90,10 +84,7 @@ mod tests {
     #[test]
     fn step_halves_every_two_epochs() {
         let config = config(Schedule::Step, 0.0);
-        assert_close(
-            &rates(&config, &[0, 7, 8, 15, 16, 23]),
-            &[0.4, 0.4, 0.2, 0.2, 0.1, 0.1],
-        );
+        assert_close(&rates(&config, &[0, 7, 8, 15, 16, 23]), &[0.4, 0.4, 0.2, 0.2, 0.1, 0.1]);
     }
 
     #[test]
@@ -101,16 +92,10 @@ mod tests {
         let plain = config(Schedule::Cosine, 0.0);
         // A quarter of the way: (1 + cos 45 degrees) / 2.
         let quarter = 0.2 * (1.0 + 0.5f64.sqrt());
-        assert_close(
-            &rates(&plain, &[0, 6, 12, 24, 30]),
-            &[0.4, quarter, 0.2, 0.0, 0.0],
-        );
+        assert_close(&rates(&plain, &[0, 6, 12, 24, 30]), &[0.4, quarter, 0.2, 0.0, 0.0]);
         // After a warm-up of 8 of 24 updates, 16 remain.
         let warm = config(Schedule::Cosine, 2.0);
-        assert_close(
-            &rates(&warm, &[3, 8, 12, 16, 24]),
-            &[0.2, 0.4, quarter, 0.2, 0.0],
-        );
+        assert_close(&rates(&warm, &[3, 8, 12, 16, 24]), &[0.2, 0.4, quarter, 0.2, 0.0]);
         // Nothing but warm-up.
         let all = config(Schedule::Cosine, 6.0);
         assert_close(&rates(&all, &[23, 24]), &[0.4, 0.0]);

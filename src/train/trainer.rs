@@ -1,5 +1,6 @@
 //! A training run from its configuration to its weights.
 
+use super::TrainError;
 use super::checkpoint::{Checkpoint, RunningSums};
 use super::config::{self, ConfigError, TrainConfig};
 use super::engine::{ForwardEngine, StepResult, TrainEngine};
@@ -8,7 +9,6 @@ use super::metrics::{EpochLine, MetricsLog, StepLine};
 use super::plot;
 use super::run_dir::{RunDir, RunLog};
 use super::schedule::learning_rate;
-use super::TrainError;
 use crate::data::framing::Polarity;
 use crate::data::{self, Dataset, Loader, Order, batches_per_epoch};
 use crate::gpu::Gpu;
@@ -165,10 +165,8 @@ impl Run {
             None => (request.config, None),
         };
         config.validate()?;
-        let model = Model::find(&config.model).ok_or_else(|| ConfigError {
-            flag: "--model",
-            reason: format!("names no model: {}", config.model),
-        })?;
+        let model = Model::find(&config.model)
+            .ok_or_else(|| ConfigError { flag: "--model", reason: format!("names no model: {}", config.model) })?;
         let dataset = open_data(&config)?;
         dataset.notes.iter().for_each(|note| observer.note(note));
         if resumed.is_none() {
@@ -197,7 +195,17 @@ impl Run {
             (None, None) => initial_parameters(&description, &config),
         };
         let tensors: Vec<&NamedTensor> = parameters.iter().collect();
-        let engine = TrainEngine::new(gpu, model, &options, &input, optimizer(&config), config.images_per_update(), config.batch_size, &tensors, CompileOptions::from_env())?;
+        let engine = TrainEngine::new(
+            gpu,
+            model,
+            &options,
+            &input,
+            optimizer(&config),
+            config.images_per_update(),
+            config.batch_size,
+            &tensors,
+            CompileOptions::from_env(),
+        )?;
         let evaluator = if dataset.test.is_empty() {
             None
         } else {
@@ -268,16 +276,14 @@ impl Run {
         let loader = Loader::new(Arc::clone(&self.dataset.train), self.config.images_per_update(), order, self.epoch as u32, first)?;
         let started = Instant::now();
         let seconds_before = self.sums.epoch_seconds;
-        let mut queued = self.step;
         let mut interrupted = false;
         let mut results = Vec::new();
         self.line_started = Instant::now();
         self.line_images = 0;
-        for batch in loader {
-            let rate = learning_rate(&self.config, queued, self.steps_per_epoch() as u64) as f32;
-            let read_back = (queued + 1) % u64::from(self.config.log_every) == 0;
-            self.engine.step(gpu, &batch?, queued, self.epoch as u32, self.config.seed, rate, read_back, &mut results)?;
-            queued += 1;
+        for (number, batch) in (self.step..).zip(loader) {
+            let rate = learning_rate(&self.config, number, self.steps_per_epoch() as u64) as f32;
+            let read_back = (number + 1).is_multiple_of(u64::from(self.config.log_every));
+            self.engine.step(gpu, &batch?, number, self.epoch as u32, self.config.seed, rate, read_back, &mut results)?;
             self.take(&mut results, observer)?;
             if stop.load(Ordering::Relaxed) {
                 interrupted = true;
@@ -305,7 +311,7 @@ impl Run {
             self.sums.line_loss += loss;
             self.sums.line_steps += 1;
             self.line_images += result.images;
-            if self.step % u64::from(self.config.log_every) == 0 {
+            if self.step.is_multiple_of(u64::from(self.config.log_every)) {
                 self.report(result.learning_rate.into(), observer)?;
             }
         }

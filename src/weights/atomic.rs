@@ -13,10 +13,7 @@ pub(crate) const PARTIAL: &str = ".partial";
 ///
 /// The temporary name is fixed, so a process killed half-way leaves one file that the next call
 /// overwrites. After an error `path` is untouched and the temporary file is gone.
-pub fn replace_file(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
+pub fn replace_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let partial = partial_path(path)?;
     let result = fill(&partial, write).and_then(|()| fs::rename(&partial, path));
     match result {
@@ -28,9 +25,7 @@ pub fn replace_file(
 }
 
 fn partial_path(path: &Path) -> io::Result<PathBuf> {
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
     let mut partial = std::ffi::OsString::from(".");
     partial.push(name);
     partial.push(PARTIAL);
@@ -40,10 +35,7 @@ fn partial_path(path: &Path) -> io::Result<PathBuf> {
 fn fill(partial: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut writer = BufWriter::new(File::create(partial)?);
     write(&mut writer)?;
-    writer
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .sync_all()
+    writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
 /// Makes the rename itself durable. Some file systems cannot sync a folder; the new file is in
@@ -63,10 +55,7 @@ mod tests {
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }

@@ -44,9 +44,7 @@ pub enum WeightsError {
     },
 
     /// More bytes than are ever read.
-    #[error(
-        "{file}: {bytes} bytes are too many for weights (at most {limit}); is it another file?"
-    )]
+    #[error("{file}: {bytes} bytes are too many for weights (at most {limit}); is it another file?")]
     TooLarge {
         /// Path of the file, or what stands for it.
         file: String,
@@ -68,9 +66,7 @@ pub enum WeightsError {
     },
 
     /// The end of the file is missing.
-    #[error(
-        "{file}: cut short: {expected} bytes are announced, {found} are there; copy or download it again"
-    )]
+    #[error("{file}: cut short: {expected} bytes are announced, {found} are there; copy or download it again")]
     Truncated {
         /// Path of the file, or what stands for it.
         file: String,
@@ -99,9 +95,7 @@ pub enum WeightsError {
     },
 
     /// A tensor of a type that is not read.
-    #[error(
-        "{file}: tensor {tensor} has type {dtype}; F32, F16 and BF16 can be read: convert it and save it again"
-    )]
+    #[error("{file}: tensor {tensor} has type {dtype}; F32, F16 and BF16 can be read: convert it and save it again")]
     Dtype {
         /// Path of the file, or what stands for it.
         file: String,
@@ -112,9 +106,7 @@ pub enum WeightsError {
     },
 
     /// A tensor with NaN or infinity.
-    #[error(
-        "{file}: tensor {tensor} holds {value} at element {index}: training diverged or the file is damaged; use earlier weights"
-    )]
+    #[error("{file}: tensor {tensor} holds {value} at element {index}: training diverged or the file is damaged; use earlier weights")]
     NonFinite {
         /// Path of the file, or what stands for it.
         file: String,
@@ -136,9 +128,7 @@ pub enum WeightsError {
     },
 
     /// The tensors are not those of the model.
-    #[error(
-        "{file}: {first}{others}; these are weights of another model or class count: pass the right --model, or --classes N"
-    )]
+    #[error("{file}: {first}{others}; these are weights of another model or class count: pass the right --model, or --classes N")]
     Mismatch {
         /// Path of the file, or what stands for it.
         file: String,
@@ -160,9 +150,7 @@ pub enum WeightsError {
     },
 
     /// The operating system refused to write.
-    #[error(
-        "{file}: cannot be written: {reason}; check free space and permissions (an earlier file of that name is untouched)"
-    )]
+    #[error("{file}: cannot be written: {reason}; check free space and permissions (an earlier file of that name is untouched)")]
     Write {
         /// Path of the file, or what stands for it.
         file: String,

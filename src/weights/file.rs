@@ -40,42 +40,22 @@ impl WeightFile {
     ///
     /// The error shows the first tensor that is missing, superfluous or of another shape, with
     /// both shapes, and counts the others.
-    pub fn match_parameters(
-        &self,
-        expected: &[(String, Vec<usize>)],
-    ) -> Result<Vec<&NamedTensor>, WeightsError> {
-        let mut present: HashMap<&str, &NamedTensor> = self
-            .tensors
-            .iter()
-            .map(|tensor| (tensor.name.as_str(), tensor))
-            .collect();
+    pub fn match_parameters(&self, expected: &[(String, Vec<usize>)]) -> Result<Vec<&NamedTensor>, WeightsError> {
+        let mut present: HashMap<&str, &NamedTensor> = self.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
         let mut matched = Vec::with_capacity(expected.len());
         let mut faults = Vec::new();
         for (name, shape) in expected {
             match present.remove(name.as_str()) {
                 Some(tensor) if tensor.shape == *shape => matched.push(tensor),
-                Some(tensor) => faults.push(format!(
-                    "tensor {} has shape {:?}, the model needs {shape:?}",
-                    tensor_name(name),
-                    tensor.shape
-                )),
-                None => faults.push(format!(
-                    "tensor {} of shape {shape:?} is missing",
-                    tensor_name(name)
-                )),
+                Some(tensor) => {
+                    faults.push(format!("tensor {} has shape {:?}, the model needs {shape:?}", tensor_name(name), tensor.shape))
+                }
+                None => faults.push(format!("tensor {} of shape {shape:?} is missing", tensor_name(name))),
             }
         }
         // In the file's order, so that the message does not vary.
-        for tensor in self
-            .tensors
-            .iter()
-            .filter(|tensor| present.contains_key(tensor.name.as_str()))
-        {
-            faults.push(format!(
-                "tensor {} of shape {:?} is not in the model",
-                tensor_name(&tensor.name),
-                tensor.shape
-            ));
+        for tensor in self.tensors.iter().filter(|tensor| present.contains_key(tensor.name.as_str())) {
+            faults.push(format!("tensor {} of shape {:?} is not in the model", tensor_name(&tensor.name), tensor.shape));
         }
         let mut faults = faults.into_iter();
         match faults.next() {
@@ -96,16 +76,11 @@ impl WeightFile {
 /// Writes `tensors` and `metadata` to `path` as safetensors, whole or not at all. The bytes depend
 /// on nothing but the arguments. Tensors with NaN or infinity are refused, so that a good file is
 /// never replaced by a useless one.
-pub fn save(
-    path: &Path,
-    tensors: &[NamedTensor],
-    metadata: Option<&Metadata>,
-) -> Result<(), WeightsError> {
+pub fn save(path: &Path, tensors: &[NamedTensor], metadata: Option<&Metadata>) -> Result<(), WeightsError> {
     let file = label(path);
     let named = tensors.iter().map(|tensor| (tensor.name.clone(), tensor));
     let encoder = Encoder::new(&file, named, metadata)?;
-    replace_file(path, |writer| encoder.write_to(writer))
-        .map_err(|reason| WeightsError::Write { file, reason })
+    replace_file(path, |writer| encoder.write_to(writer)).map_err(|reason| WeightsError::Write { file, reason })
 }
 
 /// Tensors that were found fit to be written, with the header that announces them.
@@ -135,35 +110,17 @@ impl<'a> Encoder<'a> {
     ) -> Result<Self, WeightsError> {
         let mut map = serde_json::Map::new();
         if let Some(metadata) = metadata {
-            let entries = metadata
-                .to_entries()
-                .map_err(|reason| WeightsError::Metadata {
-                    file: file.to_string(),
-                    reason,
-                })?;
-            let entries = entries
-                .into_iter()
-                .map(|(key, value)| (key.to_string(), value.into()));
-            map.insert(
-                METADATA.into(),
-                entries.collect::<serde_json::Map<_, _>>().into(),
-            );
+            let entries = metadata.to_entries().map_err(|reason| WeightsError::Metadata { file: file.to_string(), reason })?;
+            let entries = entries.into_iter().map(|(key, value)| (key.to_string(), value.into()));
+            map.insert(METADATA.into(), entries.collect::<serde_json::Map<_, _>>().into());
         }
         let mut kept = Vec::new();
         let mut names = HashSet::from([METADATA.to_string()]);
         let mut offset = 0;
         for (name, tensor) in tensors {
             let end = offset + size_of_val(tensor.data.as_slice());
-            let entry = if names.insert(name.clone()) {
-                entry(tensor, [offset, end])
-            } else {
-                Err("its name is already taken".into())
-            };
-            let entry = entry.map_err(|reason| WeightsError::Unwritable {
-                file: file.to_string(),
-                tensor: tensor_name(&name),
-                reason,
-            })?;
+            let entry = if names.insert(name.clone()) { entry(tensor, [offset, end]) } else { Err("its name is already taken".into()) };
+            let entry = entry.map_err(|reason| WeightsError::Unwritable { file: file.to_string(), tensor: tensor_name(&name), reason })?;
             map.insert(name, entry);
             kept.push(tensor);
             offset = end;
@@ -171,10 +128,7 @@ impl<'a> Encoder<'a> {
         let mut header = serde_json::Value::Object(map).to_string().into_bytes();
         // The tensors begin at a multiple of 8 bytes, as the format asks.
         header.resize(header.len().next_multiple_of(8), b' ');
-        Ok(Self {
-            header,
-            tensors: kept,
-        })
+        Ok(Self { header, tensors: kept })
     }
 
     /// Writes the whole file.
@@ -201,20 +155,13 @@ fn entry(tensor: &NamedTensor, data_offsets: [usize; 2]) -> Result<serde_json::V
     if let Some((index, value)) = non_finite(&tensor.data) {
         return Err(format!("it holds {value} at element {index}"));
     }
-    serde_json::to_value(Entry {
-        dtype: "F32",
-        shape,
-        data_offsets,
-    })
-    .map_err(|error| error.to_string())
+    serde_json::to_value(Entry { dtype: "F32", shape, data_offsets }).map_err(|error| error.to_string())
 }
 
 /// Index and value of the first NaN or infinity, found by bit pattern.
 pub(super) fn non_finite(data: &[f32]) -> Option<(usize, f32)> {
     const EXPONENT: u32 = 0x7f80_0000;
-    let index = data
-        .iter()
-        .position(|value| value.to_bits() & EXPONENT == EXPONENT)?;
+    let index = data.iter().position(|value| value.to_bits() & EXPONENT == EXPONENT)?;
     Some((index, data[index]))
 }
 
@@ -231,26 +178,15 @@ mod tests {
     fn tensor(name: &str, shape: &[usize]) -> NamedTensor {
         let count = shape.iter().product::<usize>();
         let data = (0..count).map(|i| i as f32 - 1.5).collect();
-        NamedTensor {
-            name: name.into(),
-            shape: shape.to_vec(),
-            data,
-        }
+        NamedTensor { name: name.into(), shape: shape.to_vec(), data }
     }
 
     fn example_tensors() -> Vec<NamedTensor> {
-        vec![
-            tensor("0.0.weight", &[2, 1, 3, 3]),
-            tensor("0.0.bias", &[2]),
-            tensor("scalar", &[]),
-        ]
+        vec![tensor("0.0.weight", &[2, 1, 3, 3]), tensor("0.0.bias", &[2]), tensor("scalar", &[])]
     }
 
     fn expected(tensors: &[NamedTensor]) -> Vec<(String, Vec<usize>)> {
-        tensors
-            .iter()
-            .map(|tensor| (tensor.name.clone(), tensor.shape.clone()))
-            .collect()
+        tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
     }
 
     #[test]
@@ -278,12 +214,7 @@ mod tests {
         );
         let length = header.len().next_multiple_of(8);
         assert_eq!(&bytes[..8], (length as u64).to_le_bytes());
-        assert_eq!(
-            std::str::from_utf8(&bytes[8..8 + length])
-                .unwrap()
-                .trim_end(),
-            header
-        );
+        assert_eq!(std::str::from_utf8(&bytes[8..8 + length]).unwrap().trim_end(), header);
         assert_eq!(bytes.len(), 8 + length + 12);
 
         let read = SafeTensors::deserialize(&bytes).unwrap();
@@ -327,30 +258,15 @@ mod tests {
     fn matching_gives_the_models_order() {
         let mut order = expected(&example_tensors());
         order.reverse();
-        let file = WeightFile {
-            source: "f".into(),
-            tensors: example_tensors(),
-            metadata: None,
-        };
-        let names: Vec<&str> = file
-            .match_parameters(&order)
-            .unwrap()
-            .iter()
-            .map(|tensor| tensor.name.as_str())
-            .collect();
+        let file = WeightFile { source: "f".into(), tensors: example_tensors(), metadata: None };
+        let names: Vec<&str> = file.match_parameters(&order).unwrap().iter().map(|tensor| tensor.name.as_str()).collect();
         assert_eq!(names, ["scalar", "0.0.bias", "0.0.weight"]);
     }
 
     #[test]
     fn a_mismatch_shows_both_shapes_and_counts_the_rest() {
-        let file = WeightFile {
-            source: "f".into(),
-            tensors: example_tensors(),
-            metadata: None,
-        };
-        let message = |expected: &[(String, Vec<usize>)]| {
-            file.match_parameters(expected).unwrap_err().to_string()
-        };
+        let file = WeightFile { source: "f".into(), tensors: example_tensors(), metadata: None };
+        let message = |expected: &[(String, Vec<usize>)]| file.match_parameters(expected).unwrap_err().to_string();
 
         let mut wanted = expected(&example_tensors());
         wanted[0].1 = vec![5, 1, 3, 3];
@@ -365,8 +281,6 @@ mod tests {
         wanted.push(("9.weight".into(), vec![1]));
         assert!(message(&wanted).starts_with("f: tensor '9.weight' of shape [1] is missing;"));
         wanted.truncate(1);
-        assert!(message(&wanted).starts_with(
-            "f: tensor '0.0.bias' of shape [2] is not in the model (and 1 other tensor differs)"
-        ));
+        assert!(message(&wanted).starts_with("f: tensor '0.0.bias' of shape [2] is not in the model (and 1 other tensor differs)"));
     }
 }

@@ -34,10 +34,7 @@ mod tests {
                 31 if fraction == 0.0 => assert!(value.is_infinite()),
                 31 => assert!(value.is_nan()),
                 0 => assert_eq!(f64::from(value.abs()), fraction * 2f64.powi(-14)),
-                _ => assert_eq!(
-                    f64::from(value.abs()),
-                    (1.0 + fraction) * 2f64.powi(exponent - 15)
-                ),
+                _ => assert_eq!(f64::from(value.abs()), (1.0 + fraction) * 2f64.powi(exponent - 15)),
             }
         }
     }

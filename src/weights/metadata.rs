@@ -70,11 +70,8 @@ impl Metadata {
     /// Reads the entries of a file. `None` when `model`, `classes` or `preprocess` is absent, as
     /// in files that other programs wrote; an error when one is there and makes no sense.
     pub fn from_entries(entries: &HashMap<String, String>) -> Result<Option<Self>, MetadataError> {
-        let (Some(model), Some(classes), Some(preprocess)) = (
-            entries.get("model"),
-            entries.get("classes"),
-            entries.get("preprocess"),
-        ) else {
+        let (Some(model), Some(classes), Some(preprocess)) = (entries.get("model"), entries.get("classes"), entries.get("preprocess"))
+        else {
             return Ok(None);
         };
         let metadata = Self {
@@ -97,46 +94,28 @@ impl Metadata {
             return wrong("classes", "names no class".into());
         }
         if let Some(index) = self.classes.iter().position(|class| !printable(class)) {
-            return wrong(
-                "classes",
-                format!("has an empty or unprintable name at index {index}"),
-            );
+            return wrong("classes", format!("has an empty or unprintable name at index {index}"));
         }
-        self.preprocess
-            .validate()
-            .or_else(|reason| wrong("preprocess", reason))
+        self.preprocess.validate().or_else(|reason| wrong("preprocess", reason))
     }
 }
 
 impl Preprocess {
     /// Mean and standard deviation, one value per channel.
     pub fn mean_std(&self) -> (Vec<f32>, Vec<f32>) {
-        (
-            spread(&self.mean, self.channels, 0.0),
-            spread(&self.std, self.channels, 1.0),
-        )
+        (spread(&self.mean, self.channels, 0.0), spread(&self.std, self.channels, 1.0))
     }
 
     fn validate(&self) -> Result<(), String> {
         if self.size.iter().any(|side| !(1..=MAX_SIDE).contains(side)) {
-            return Err(format!(
-                "has size {}x{}, sides must be 1 to {MAX_SIDE}",
-                self.size[0], self.size[1]
-            ));
+            return Err(format!("has size {}x{}, sides must be 1 to {MAX_SIDE}", self.size[0], self.size[1]));
         }
         if !(1..=MAX_CHANNELS).contains(&self.channels) {
-            return Err(format!(
-                "has {} channels, must be 1 to {MAX_CHANNELS}",
-                self.channels
-            ));
+            return Err(format!("has {} channels, must be 1 to {MAX_CHANNELS}", self.channels));
         }
         for (name, values) in [("mean", &self.mean), ("std", &self.std)] {
             if values.len() > 1 && values.len() != self.channels {
-                return Err(format!(
-                    "has {} values of {name} for {} channels",
-                    values.len(),
-                    self.channels
-                ));
+                return Err(format!("has {} values of {name} for {} channels", values.len(), self.channels));
             }
             if values.iter().any(|value| !value.is_finite()) {
                 return Err(format!("has a {name} that is no finite number"));
@@ -166,10 +145,7 @@ fn from_json<'a, T: Deserialize<'a>>(key: &'static str, text: &'a str) -> Result
 }
 
 fn json_error(key: &'static str, error: &serde_json::Error) -> MetadataError {
-    MetadataError {
-        key,
-        reason: format!("is not as expected ({})", one_line(&error.to_string(), 160)),
-    }
+    MetadataError { key, reason: format!("is not as expected ({})", one_line(&error.to_string(), 160)) }
 }
 
 #[cfg(test)]
@@ -180,42 +156,29 @@ pub(super) mod tests {
         Metadata {
             model: "nin-small".into(),
             classes: vec!["T-shirt/top".into(), "Hose \"weit\"".into()],
-            preprocess: Preprocess {
-                size: [28, 28],
-                channels: 1,
-                mean: vec![0.286],
-                std: vec![0.353],
-                polarity: Polarity::LightOnDark,
-            },
+            preprocess: Preprocess { size: [28, 28], channels: 1, mean: vec![0.286], std: vec![0.353], polarity: Polarity::LightOnDark },
             recipe: Some("fashion-small".into()),
         }
     }
 
     fn map(metadata: &Metadata) -> HashMap<String, String> {
         let entries = metadata.to_entries().unwrap();
-        entries
-            .into_iter()
-            .map(|(key, value)| (key.to_string(), value))
-            .collect()
+        entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
     }
 
     #[test]
     fn entries_have_the_documented_form() {
         let entries = example().to_entries().unwrap();
-        assert_eq!(entries, [
-            ("model", "nin-small".to_string()),
-            ("classes", r#"["T-shirt/top","Hose \"weit\""]"#.to_string()),
-            (
-                "preprocess",
-                r#"{"size":[28,28],"channels":1,"mean":[0.286],"std":[0.353],"polarity":"light-on-dark"}"#
-                    .to_string()
-            ),
-            ("recipe", "fashion-small".to_string()),
-        ]);
         assert_eq!(
-            Metadata::from_entries(&map(&example())).unwrap(),
-            Some(example())
+            entries,
+            [
+                ("model", "nin-small".to_string()),
+                ("classes", r#"["T-shirt/top","Hose \"weit\""]"#.to_string()),
+                ("preprocess", r#"{"size":[28,28],"channels":1,"mean":[0.286],"std":[0.353],"polarity":"light-on-dark"}"#.to_string()),
+                ("recipe", "fashion-small".to_string()),
+            ]
         );
+        assert_eq!(Metadata::from_entries(&map(&example())).unwrap(), Some(example()));
     }
 
     #[test]
@@ -232,36 +195,12 @@ pub(super) mod tests {
             ("classes", "[1]", "not as expected"),
             ("classes", r#"["a\u001b[2J"]"#, "index 0"),
             ("preprocess", "{}", "missing field"),
-            (
-                "preprocess",
-                r#"{"size":[0,28],"channels":1,"mean":[],"std":[],"polarity":"any"}"#,
-                "0x28",
-            ),
-            (
-                "preprocess",
-                r#"{"size":[8,8],"channels":99999,"mean":[],"std":[],"polarity":"any"}"#,
-                "99999",
-            ),
-            (
-                "preprocess",
-                r#"{"size":[8,8],"channels":3,"mean":[0,0],"std":[],"polarity":"any"}"#,
-                "2 values of mean",
-            ),
-            (
-                "preprocess",
-                r#"{"size":[8,8],"channels":1,"mean":[0],"std":[0],"polarity":"any"}"#,
-                "above 0",
-            ),
-            (
-                "preprocess",
-                r#"{"size":[8,8],"channels":1,"mean":[1e99],"std":[1],"polarity":"any"}"#,
-                "preprocess",
-            ),
-            (
-                "preprocess",
-                r#"{"size":[8,8],"channels":1,"mean":[],"std":[],"polarity":"up"}"#,
-                "unknown variant",
-            ),
+            ("preprocess", r#"{"size":[0,28],"channels":1,"mean":[],"std":[],"polarity":"any"}"#, "0x28"),
+            ("preprocess", r#"{"size":[8,8],"channels":99999,"mean":[],"std":[],"polarity":"any"}"#, "99999"),
+            ("preprocess", r#"{"size":[8,8],"channels":3,"mean":[0,0],"std":[],"polarity":"any"}"#, "2 values of mean"),
+            ("preprocess", r#"{"size":[8,8],"channels":1,"mean":[0],"std":[0],"polarity":"any"}"#, "above 0"),
+            ("preprocess", r#"{"size":[8,8],"channels":1,"mean":[1e99],"std":[1],"polarity":"any"}"#, "preprocess"),
+            ("preprocess", r#"{"size":[8,8],"channels":1,"mean":[],"std":[],"polarity":"up"}"#, "unknown variant"),
         ] {
             let mut entries = map(&example());
             entries.insert(key.to_string(), value.to_string());

@@ -25,9 +25,7 @@ const LENGTH_BYTES: u64 = 8;
 pub fn load(path: &Path) -> Result<WeightFile, WeightsError> {
     let name = label(path);
     // Asked before opening: opening a pipe would wait for a writer.
-    let info = path
-        .metadata()
-        .map_err(|error| WeightsError::read(&name, error))?;
+    let info = path.metadata().map_err(|error| WeightsError::read(&name, error))?;
     if !info.is_file() {
         return Err(WeightsError::NotAFile { file: name });
     }
@@ -43,11 +41,7 @@ pub fn from_bytes(bytes: &[u8], label: &str) -> Result<WeightFile, WeightsError>
 fn parse(mut reader: impl Read, size: u64, label: &str) -> Result<WeightFile, WeightsError> {
     let file = || label.to_string();
     if size > MAX_FILE_BYTES {
-        return Err(WeightsError::TooLarge {
-            file: file(),
-            bytes: size,
-            limit: MAX_FILE_BYTES,
-        });
+        return Err(WeightsError::TooLarge { file: file(), bytes: size, limit: MAX_FILE_BYTES });
     }
     let (header, header_bytes) = read_header(&mut reader, size, label)?;
 
@@ -55,26 +49,14 @@ fn parse(mut reader: impl Read, size: u64, label: &str) -> Result<WeightFile, We
     // of the tensors can be absurd.
     let expected = (header.data_len() as u64).saturating_add(LENGTH_BYTES + header_bytes);
     if expected > size {
-        return Err(WeightsError::Truncated {
-            file: file(),
-            expected,
-            found: size,
-        });
+        return Err(WeightsError::Truncated { file: file(), expected, found: size });
     }
     if expected < size {
-        return Err(WeightsError::TrailingBytes {
-            file: file(),
-            extra: size - expected,
-        });
+        return Err(WeightsError::TrailingBytes { file: file(), extra: size - expected });
     }
 
     let metadata = match header.metadata() {
-        Some(entries) => {
-            Metadata::from_entries(entries).map_err(|reason| WeightsError::Metadata {
-                file: file(),
-                reason,
-            })?
-        }
+        Some(entries) => Metadata::from_entries(entries).map_err(|reason| WeightsError::Metadata { file: file(), reason })?,
         None => None,
     };
     let mut tensors = Vec::new();
@@ -84,86 +66,45 @@ fn parse(mut reader: impl Read, size: u64, label: &str) -> Result<WeightFile, We
         };
         let Some(widen) = reader_of(info.dtype) else {
             let dtype = info.dtype.to_string();
-            return Err(WeightsError::Dtype {
-                file: file(),
-                tensor: tensor_name(&name),
-                dtype,
-            });
+            return Err(WeightsError::Dtype { file: file(), tensor: tensor_name(&name), dtype });
         };
         let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
-        reader
-            .read_exact(&mut bytes)
-            .map_err(|error| WeightsError::read(label, error))?;
+        reader.read_exact(&mut bytes).map_err(|error| WeightsError::read(label, error))?;
         let data = widen(&bytes);
         if let Some((index, value)) = non_finite(&data) {
             let tensor = tensor_name(&name);
-            return Err(WeightsError::NonFinite {
-                file: file(),
-                tensor,
-                index,
-                value,
-            });
+            return Err(WeightsError::NonFinite { file: file(), tensor, index, value });
         }
-        tensors.push(NamedTensor {
-            name,
-            shape: info.shape.clone(),
-            data,
-        });
+        tensors.push(NamedTensor { name, shape: info.shape.clone(), data });
     }
-    Ok(WeightFile {
-        source: file(),
-        tensors,
-        metadata,
-    })
+    Ok(WeightFile { source: file(), tensors, metadata })
 }
 
 /// Reads the header of a file of `size` bytes; also returns its length. The crate checks that the
 /// tensors follow each other without gap or overlap and that shape, type and length agree.
-fn read_header(
-    reader: &mut impl Read,
-    size: u64,
-    label: &str,
-) -> Result<(Header, u64), WeightsError> {
+fn read_header(reader: &mut impl Read, size: u64, label: &str) -> Result<(Header, u64), WeightsError> {
     let file = || label.to_string();
     let mut length = [0; LENGTH_BYTES as usize];
     if size < LENGTH_BYTES {
-        let reason = if size == 0 {
-            "it is empty".into()
-        } else {
-            format!("it has {size} bytes")
-        };
+        let reason = if size == 0 { "it is empty".into() } else { format!("it has {size} bytes") };
         return Err(not_safetensors(label, &length, reason));
     }
-    reader
-        .read_exact(&mut length)
-        .map_err(|error| WeightsError::read(label, error))?;
+    reader.read_exact(&mut length).map_err(|error| WeightsError::read(label, error))?;
     let bytes = u64::from_le_bytes(length);
     if bytes > MAX_HEADER_BYTES {
-        return Err(not_safetensors(
-            label,
-            &length,
-            "its first 8 bytes announce no sensible header".into(),
-        ));
+        return Err(not_safetensors(label, &length, "its first 8 bytes announce no sensible header".into()));
     }
     if bytes > size - LENGTH_BYTES {
         let expected = LENGTH_BYTES + bytes;
-        return Err(WeightsError::Truncated {
-            file: file(),
-            expected,
-            found: size,
-        });
+        return Err(WeightsError::Truncated { file: file(), expected, found: size });
     }
     let mut json = vec![0; bytes as usize];
-    reader
-        .read_exact(&mut json)
-        .map_err(|error| WeightsError::read(label, error))?;
+    reader.read_exact(&mut json).map_err(|error| WeightsError::read(label, error))?;
     if json.first() != Some(&b'{') {
         return Err(not_safetensors(label, &length, "no JSON header".into()));
     }
-    let header = serde_json::from_slice(&json).map_err(|error| WeightsError::Header {
-        file: file(),
-        reason: one_line(&error.to_string(), 160),
-    })?;
+    let header =
+        serde_json::from_slice(&json).map_err(|error| WeightsError::Header { file: file(), reason: one_line(&error.to_string(), 160) })?;
     Ok((header, bytes))
 }
 
@@ -174,11 +115,7 @@ fn not_safetensors(label: &str, start: &[u8; 8], reason: String) -> WeightsError
     } else {
         "give a .safetensors file"
     };
-    WeightsError::NotSafetensors {
-        file: label.to_string(),
-        reason,
-        advice,
-    }
+    WeightsError::NotSafetensors { file: label.to_string(), reason, advice }
 }
 
 /// Turns little-endian bytes into numbers.
@@ -189,10 +126,7 @@ fn reader_of(dtype: Dtype) -> Option<Widen> {
     match dtype {
         Dtype::F32 => Some(|bytes| {
             let (values, _) = bytes.as_chunks();
-            values
-                .iter()
-                .map(|&value| f32::from_le_bytes(value))
-                .collect()
+            values.iter().map(|&value| f32::from_le_bytes(value)).collect()
         }),
         Dtype::F16 => Some(|bytes| halves(bytes).map(f16_to_f32).collect()),
         Dtype::BF16 => Some(|bytes| halves(bytes).map(bf16_to_f32).collect()),
@@ -235,10 +169,7 @@ mod tests {
         let error = from_bytes(bytes, "w.safetensors").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BadData);
         let message = error.to_string();
-        assert!(
-            message.starts_with("w.safetensors: ") && !message.contains('\n'),
-            "{message}"
-        );
+        assert!(message.starts_with("w.safetensors: ") && !message.contains('\n'), "{message}");
         message
     }
 
@@ -246,11 +177,7 @@ mod tests {
     fn reads_what_the_safetensors_crate_writes() {
         let read = from_bytes(&example(), "x").unwrap();
         assert_eq!(read.metadata, None);
-        let weight = read
-            .tensors
-            .iter()
-            .find(|tensor| tensor.name == "0.weight")
-            .unwrap();
+        let weight = read.tensors.iter().find(|tensor| tensor.name == "0.weight").unwrap();
         assert_eq!(weight.shape, [2, 1, 2, 2]);
         assert_eq!(weight.data, (0..8).map(|i| i as f32).collect::<Vec<_>>());
         assert_eq!(read.tensors.len(), 2);
@@ -258,33 +185,23 @@ mod tests {
 
     #[test]
     fn reads_half_precision() {
-        for (dtype, data) in [
-            ("F16", [0x00, 0x3e, 0x00, 0xc0]),
-            ("BF16", [0xc0, 0x3f, 0x00, 0xc0]),
-        ] {
-            let header =
-                format!(r#"{{"a":{{"dtype":"{dtype}","shape":[2],"data_offsets":[0,4]}}}}"#);
-            assert_eq!(
-                from_bytes(&file(&header, &data), "x").unwrap().tensors[0].data,
-                [1.5, -2.0]
-            );
+        for (dtype, data) in [("F16", [0x00, 0x3e, 0x00, 0xc0]), ("BF16", [0xc0, 0x3f, 0x00, 0xc0])] {
+            let header = format!(r#"{{"a":{{"dtype":"{dtype}","shape":[2],"data_offsets":[0,4]}}}}"#);
+            assert_eq!(from_bytes(&file(&header, &data), "x").unwrap().tensors[0].data, [1.5, -2.0]);
         }
     }
 
     #[test]
     fn lying_headers_are_refused() {
-        let a = |dtype: &str, shape: &str, offsets: &str| {
-            format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#)
-        };
+        let a =
+            |dtype: &str, shape: &str, offsets: &str| format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#);
         let twice = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
         // Eight tensors of 2^61 - 1 bytes: their end plus the header is beyond 64 bits.
         let piece = (1u64 << 61) - 1;
         let huge: Vec<String> = (0..8)
             .map(|i| {
                 let (start, end) = (i * piece, (i + 1) * piece);
-                format!(
-                    r#""{i}":{{"dtype":"U8","shape":[{piece}],"data_offsets":[{start},{end}]}}"#
-                )
+                format!(r#""{i}":{{"dtype":"U8","shape":[{piece}],"data_offsets":[{start},{end}]}}"#)
             })
             .collect();
         for (header, data, words) in [
@@ -294,16 +211,8 @@ mod tests {
             (a("F32", "[1]", "[4,8]"), 8, "offset for tensor `a`"),
             (a("F32", "[1]", "[4,0]"), 4, "the header is wrong"),
             (a("F32", "[-1]", "[0,4]"), 4, "the header is wrong"),
-            (
-                a("F32", "[4294967296,4294967296]", "[0,0]"),
-                0,
-                "the header is wrong",
-            ),
-            (
-                a("F32", "[99999999999]", "[0,399999999996]"),
-                4,
-                "cut short",
-            ),
+            (a("F32", "[4294967296,4294967296]", "[0,0]"), 0, "the header is wrong"),
+            (a("F32", "[99999999999]", "[0,399999999996]"), 4, "cut short"),
             (a("F99", "[1]", "[0,4]"), 4, "unknown variant `F99`"),
             (a("I64", "[1]", "[0,8]"), 8, "'a' has type I64"),
             (twice.to_string(), 4, "offset for tensor"),
@@ -338,10 +247,7 @@ mod tests {
             let mut data = vec![0; 4];
             data.extend(bits.to_le_bytes());
             let message = message(&file(header, &data));
-            assert!(
-                message.contains(&format!("'a' holds {words} at element 1")),
-                "{message}"
-            );
+            assert!(message.contains(&format!("'a' holds {words} at element 1")), "{message}");
         }
     }
 
@@ -349,20 +255,12 @@ mod tests {
     fn paths_that_are_no_weight_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let missing = load(&folder.path().join("absent.safetensors")).unwrap_err();
-        assert!(
-            missing
-                .to_string()
-                .ends_with("no such file; check the path"),
-            "{missing}"
-        );
+        assert!(missing.to_string().ends_with("no such file; check the path"), "{missing}");
         let error = load(folder.path()).unwrap_err();
         assert!(matches!(error, WeightsError::NotAFile { .. }), "{error}");
 
         let sparse = folder.path().join("sparse");
-        File::create(&sparse)
-            .unwrap()
-            .set_len(MAX_FILE_BYTES + 1)
-            .unwrap();
+        File::create(&sparse).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
         let error = load(&sparse).unwrap_err();
         assert!(matches!(error, WeightsError::TooLarge { .. }), "{error}");
     }

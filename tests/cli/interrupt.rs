@@ -34,8 +34,8 @@ fn attempt(epochs: &str) -> bool {
     };
 
     // Stopped in the middle of the second epoch, and once more while it goes on.
-    let stopped = start(&line("stopped"));
-    if !wait_for_lines(&at("stopped"), STEPS + 3, &stopped) {
+    let mut stopped = start(&line("stopped"));
+    if !wait_for_lines(&at("stopped"), STEPS + 3, &mut stopped) {
         return false;
     }
     let ran = signal(stopped, "-INT");
@@ -45,9 +45,9 @@ fn attempt(epochs: &str) -> bool {
     assert_eq!(ran.code, Some(130), "{ran}");
     assert!(ran.stderr.contains("--resume") && ran.stdout.is_empty(), "{ran}");
     let resume = vec!["train".to_string(), "--resume".into(), word(at("stopped"))];
-    let again = start(&resume);
+    let mut again = start(&resume);
     let lines = metrics(&at("stopped")).len();
-    if wait_for_lines(&at("stopped"), lines + 2, &again) {
+    if wait_for_lines(&at("stopped"), lines + 2, &mut again) {
         let ran = signal(again, "-TERM");
         assert!([Some(0), Some(130)].contains(&ran.code), "{ran}");
     } else {
@@ -56,8 +56,8 @@ fn attempt(epochs: &str) -> bool {
     run(&["train", "--resume", &word(at("stopped"))]).done();
 
     // Killed without a chance to save, behind the checkpoint of the first epoch.
-    let killed = start(&line("killed"));
-    if !wait_for_lines(&at("killed"), STEPS + 2, &killed) {
+    let mut killed = start(&line("killed"));
+    if !wait_for_lines(&at("killed"), STEPS + 2, &mut killed) {
         return false;
     }
     signal(killed, "-KILL");
@@ -91,15 +91,14 @@ fn start(words: &[String]) -> Child {
 }
 
 /// Waits until a run has written so many lines; false where it ended before.
-fn wait_for_lines(run: &Path, lines: usize, child: &Child) -> bool {
+fn wait_for_lines(run: &Path, lines: usize, child: &mut Child) -> bool {
     let started = Instant::now();
-    let state = format!("/proc/{}/stat", child.id());
     loop {
         let written = fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
         if written >= lines {
             return true;
         }
-        let has_ended = fs::read_to_string(&state).is_ok_and(|stat| stat.contains(") Z "));
+        let has_ended = child.try_wait().unwrap().is_some();
         if has_ended || started.elapsed() > Duration::from_secs(120) {
             return false;
         }

@@ -16,6 +16,8 @@ use libtest_mimic::{Arguments, Trial};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     Nothing,
+    /// Linux: its Vulkan loader's variables, `/dev/full`, a shell's limits.
+    Linux,
     Device,
     /// A device, and PyTorch behind `NIN_WGPU_PYTHON`.
     Torch,
@@ -45,6 +47,7 @@ fn main() {
         for (name, needs, test) in *tests {
             let can_run = match needs {
                 Needs::Nothing => true,
+                Needs::Linux => cfg!(target_os = "linux"),
                 Needs::Device => has_device,
                 Needs::Torch => has_device && torch::python().is_some(),
             };
@@ -56,5 +59,7 @@ fn main() {
             trials.push(trial.with_ignored_flag(!can_run));
         }
     }
-    libtest_mimic::run(&arguments, trials).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    support::clean_up();
+    conclusion.exit();
 }

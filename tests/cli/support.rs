@@ -121,19 +121,28 @@ pub fn small_run<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
+/// Where [`finished_run`] lies.
+fn shared_folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gpu_cli-{}", std::process::id()))
+}
+
 /// The folder of a finished small run that several tests look at; none of them changes it.
 pub fn finished_run() -> &'static Path {
     static RUN: OnceLock<PathBuf> = OnceLock::new();
     RUN.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gpu_cli-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        let out = word(&folder);
-        run(&small_run(&mini_fashion(), &["--out", &out])).done();
+        clean_up();
+        let folder = shared_folder();
+        run(&small_run(&mini_fashion(), &["--out", &word(&folder)])).done();
         folder
     })
 }
 
-/// Removes what [`finished_run`] left; nothing needs it behind the last test.
+/// Removes what [`finished_run`] left, behind the last test.
+pub fn clean_up() {
+    let _ = fs::remove_dir_all(shared_folder());
+}
+
+/// The lines of a run's `metrics.jsonl`.
 pub fn metrics(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

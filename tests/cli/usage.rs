@@ -1,8 +1,8 @@
 //! Arguments that cannot be, machines without an adapter, and verbs that need none.
 
-use crate::Needs::{Device, Nothing};
+use crate::Needs::{Device, Linux, Nothing};
 use crate::support::{finish, finished_run, mini_fashion, program, project, run, sample, word};
-use crate::{Needs, Test};
+use crate::Test;
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -11,16 +11,14 @@ pub const TESTS: &[Test] = &[
     ("help_and_version_are_results", Nothing, help_and_version_are_results),
     ("dump_needs_no_adapter", Nothing, dump_needs_no_adapter),
     ("a_closed_pipe_is_no_error", Nothing, a_closed_pipe_is_no_error),
-    ("no_adapter_is_3_and_says_what_to_install", LINUX, no_adapter_is_3_and_says_what_to_install),
-    ("bad_pictures_are_6_without_an_adapter", LINUX, bad_pictures_are_6_without_an_adapter),
+    ("a_full_disk_is_1", Linux, a_full_disk_is_1),
+    ("no_adapter_is_3_and_says_what_to_install", Linux, no_adapter_is_3_and_says_what_to_install),
+    ("bad_pictures_are_6_without_an_adapter", Linux, bad_pictures_are_6_without_an_adapter),
     ("a_device_that_is_not_there_is_3", Device, a_device_that_is_not_there_is_3),
     ("devices_have_the_documented_keys", Device, devices_have_the_documented_keys),
     ("a_device_is_chosen_by_index_name_and_backend", Device, a_device_is_chosen_by_index_name_and_backend),
     ("run_folders_are_not_overwritten", Device, run_folders_are_not_overwritten),
 ];
-
-/// The drivers are hidden through the Vulkan loader's variables.
-const LINUX: Needs = Nothing;
 
 fn usage_errors_are_2() {
     let data = mini_fashion();
@@ -93,6 +91,14 @@ fn a_closed_pipe_is_no_error() {
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran}");
 }
 
+fn a_full_disk_is_1() {
+    for line in [&["summary", "--model", "nin", "--json"][..], &["dump", "plan", "--model", "nin"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let ran = finish(&program(line).stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap());
+        assert!(ran.fails(1).contains("standard output"), "{ran}");
+    }
+}
+
 /// The program on a machine without a Vulkan driver.
 fn without_adapters(arguments: &[&str]) -> Command {
     let mut command = program(arguments);
@@ -104,9 +110,6 @@ fn without_adapters(arguments: &[&str]) -> Command {
 }
 
 fn no_adapter_is_3_and_says_what_to_install() {
-    if !cfg!(target_os = "linux") {
-        return;
-    }
     let (data, picture) = (mini_fashion(), sample());
     let lines: &[&[&str]] = &[
         &["devices"],
@@ -126,9 +129,6 @@ fn no_adapter_is_3_and_says_what_to_install() {
 }
 
 fn bad_pictures_are_6_without_an_adapter() {
-    if !cfg!(target_os = "linux") {
-        return;
-    }
     let ran = finish(&without_adapters(&["infer", "/nonexistent/picture.png"]).output().unwrap());
     let error = ran.fails(6);
     assert!(error.contains("/nonexistent/picture.png"), "{error}");

@@ -2,8 +2,10 @@
 
 use super::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight};
 use crate::graph::{Lowered, Lowering, Operand};
-use crate::kernels::{Conv2dParams, DeviceClass, Dispatch, Target, conv2d_lanes, conv2d_lanes_narrow, conv2d_lanes_narrow_small, conv2d_lanes_scalar,
-    conv2d_lanes_small, conv2d_reduce, conv2d_tiled, workgroups_for};
+use crate::kernels::{
+    Conv2dParams, DeviceClass, Dispatch, Target, conv2d_lanes, conv2d_lanes_narrow, conv2d_lanes_narrow_small, conv2d_lanes_scalar,
+    conv2d_lanes_small, conv2d_reduce, conv2d_tiled, workgroups_for,
+};
 use crate::shape::{Fact, Window, channels_in_memory};
 
 /// Which of the shader files computes a convolution. All have the same entry points and bindings, and results that
@@ -45,7 +47,7 @@ const MIN_PIXELS_PER_SPLIT: u32 = 64;
 impl Variant {
     /// CPU devices run barriers and workgroup memory badly, so they get the lanes; `vec4` loads need whole quads.
     fn choose(class: DeviceClass, params: &Conv2dParams) -> Self {
-        match (class, params.in_c % 4 == 0, params.out_c % 4 == 0) {
+        match (class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
             (DeviceClass::Gpu, ..) => Self::Tiled,
             (DeviceClass::Cpu, true, true) => Self::Lanes,
             (DeviceClass::Cpu, false, true) => Self::LanesNarrow,

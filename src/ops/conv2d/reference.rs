@@ -1,8 +1,8 @@
 //! Convolution in double precision, straight from the definition: six nested loops over logical indices.
 
+use crate::shape::Shape;
 use crate::shape::Window;
 use crate::tensor::Tensor;
-use crate::shape::Shape;
 
 /// Calls `f(input index, weight index, output index)` for every product of the convolution of `x` with `weight`.
 fn for_each_product(window: &Window, x: &Shape, weight: &Shape, y: &Shape, mut f: impl FnMut(usize, usize, usize)) {
@@ -17,7 +17,9 @@ fn for_each_product(window: &Window, x: &Shape, weight: &Shape, y: &Shape, mut f
                     for k in 0..kh {
                         let Some(row) = (i * window.stride[0] + k).checked_sub(window.padding[0]).filter(|r| *r < height) else { continue };
                         for l in 0..kw {
-                            let Some(column) = (j * window.stride[1] + l).checked_sub(window.padding[1]).filter(|c| *c < width) else { continue };
+                            let Some(column) = (j * window.stride[1] + l).checked_sub(window.padding[1]).filter(|c| *c < width) else {
+                                continue;
+                            };
                             for c in 0..channels {
                                 f(((n * channels + c) * height + row) * width + column, ((o * channels + c) * kh + k) * kw + l, to);
                             }

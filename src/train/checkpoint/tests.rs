@@ -4,11 +4,7 @@ use super::*;
 use crate::weights::ErrorKind;
 
 fn tensor(name: &str, start: f32) -> NamedTensor {
-    NamedTensor {
-        name: name.into(),
-        shape: vec![2, 3],
-        data: (0..6).map(|i| start + i as f32 * 0.1).collect(),
-    }
+    NamedTensor { name: name.into(), shape: vec![2, 3], data: (0..6).map(|i| start + i as f32 * 0.1).collect() }
 }
 
 fn example(step: u64) -> Checkpoint {
@@ -19,10 +15,7 @@ fn example(step: u64) -> Checkpoint {
         step_in_epoch: 7,
         parameters: vec![tensor("0.0.weight", start), tensor("0.0.bias", -start)],
         optimizer: vec![
-            (
-                "first".into(),
-                vec![tensor("0.0.weight", 0.5), tensor("0.0.bias", 0.25)],
-            ),
+            ("first".into(), vec![tensor("0.0.weight", 0.5), tensor("0.0.bias", 0.25)]),
             ("second".into(), vec![tensor("0.0.weight", 1e-30)]),
         ],
         best_accuracy: Some(0.1 + 0.2),
@@ -88,11 +81,7 @@ fn the_same_checkpoint_has_the_same_bytes() {
 #[test]
 fn leftovers_of_a_killed_process_are_removed() {
     let folder = tempfile::tempdir().unwrap();
-    for name in [
-        ".step-1.safetensors.partial",
-        "step-1.safetensors",
-        "kept.txt",
-    ] {
+    for name in [".step-1.safetensors.partial", "step-1.safetensors", "kept.txt"] {
         fs::write(folder.path().join(name), "x").unwrap();
     }
     example(2).save(folder.path()).unwrap();
@@ -112,27 +101,18 @@ fn stopping_at_any_moment_leaves_a_whole_checkpoint() {
         let before = files(folder.path());
         next.save(folder.path()).unwrap();
         let after = files(folder.path());
-        let (name, tensors) = after
-            .iter()
-            .find(|(name, _)| name.starts_with("step-"))
-            .unwrap();
+        let (name, tensors) = after.iter().find(|(name, _)| name.starts_with("step-")).unwrap();
         assert!(!before.contains_key(name));
 
         // Half a temporary file, then the tensors in place, then half a manifest: still the old.
         let mut moment = before.clone();
-        moment.insert(
-            format!(".{name}.partial"),
-            tensors[..tensors.len() / 2].to_vec(),
-        );
+        moment.insert(format!(".{name}.partial"), tensors[..tensors.len() / 2].to_vec());
         put(folder.path(), &moment);
         assert_eq!(Checkpoint::load(folder.path()).unwrap(), example(10));
         moment.insert(name.clone(), tensors.clone());
         put(folder.path(), &moment);
         assert_eq!(Checkpoint::load(folder.path()).unwrap(), example(10));
-        moment.insert(
-            ".manifest.json.partial".into(),
-            after["manifest.json"][..50].to_vec(),
-        );
+        moment.insert(".manifest.json.partial".into(), after["manifest.json"][..50].to_vec());
         put(folder.path(), &moment);
         assert_eq!(Checkpoint::load(folder.path()).unwrap(), example(10));
         // The manifest in place, the old tensors not removed yet: the new.
@@ -142,11 +122,7 @@ fn stopping_at_any_moment_leaves_a_whole_checkpoint() {
         // The next save cleans up.
         example(30).save(folder.path()).unwrap();
         assert_eq!(Checkpoint::load(folder.path()).unwrap(), example(30));
-        assert!(
-            files(folder.path())
-                .keys()
-                .all(|name| !name.starts_with(".step"))
-        );
+        assert!(files(folder.path()).keys().all(|name| !name.starts_with(".step")));
     }
 }
 
@@ -157,10 +133,7 @@ fn damage_is_refused_or_harmless() {
     example(10).save(folder.path()).unwrap();
     for (name, whole) in files(folder.path()) {
         let path = folder.path().join(&name);
-        let mut variants: Vec<Vec<u8>> = (0..whole.len())
-            .step_by(3)
-            .map(|length| whole[..length].to_vec())
-            .collect();
+        let mut variants: Vec<Vec<u8>> = (0..whole.len()).step_by(3).map(|length| whole[..length].to_vec()).collect();
         for byte in 0..whole.len() {
             let mut flipped = whole.clone();
             flipped[byte] ^= 1 << (byte % 8);
@@ -173,10 +146,7 @@ fn damage_is_refused_or_harmless() {
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::BadData, "{error}");
                     let message = error.to_string();
-                    assert!(
-                        message.contains(&name) && !message.contains('\n'),
-                        "{message}"
-                    );
+                    assert!(message.contains(&name) && !message.contains('\n'), "{message}");
                 }
             }
         }
@@ -204,19 +174,10 @@ fn diverged_weights_never_replace_a_good_checkpoint() {
 fn another_run_is_refused() {
     let checkpoint = example(1);
     let state = Path::new("run/state");
-    checkpoint
-        .require_same_run(state, "c0ffee", "da7a")
-        .unwrap();
-    let error = checkpoint
-        .require_same_run(state, "tea", "da7a")
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("another configuration"),
-        "{error}"
-    );
-    let error = checkpoint
-        .require_same_run(state, "c0ffee", "other")
-        .unwrap_err();
+    checkpoint.require_same_run(state, "c0ffee", "da7a").unwrap();
+    let error = checkpoint.require_same_run(state, "tea", "da7a").unwrap_err();
+    assert!(error.to_string().contains("another configuration"), "{error}");
+    let error = checkpoint.require_same_run(state, "c0ffee", "other").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BadData);
     assert!(error.to_string().contains("another data set"), "{error}");
 }
