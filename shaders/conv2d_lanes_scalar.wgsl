@@ -33,19 +33,8 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     let channel_${o} = min(channel + ${o}u, params.out_c - 1u);
 #end
 
-    // The corner of each pixel's window in the input.
-    let image_pixels = params.out_h * params.out_w;
-    var n = first / image_pixels;
-    var oy = first % image_pixels / params.out_w;
-    var ox = first % params.out_w;
+#import "shared/conv2d_window_corners.wgsl"
 #for p in 0..PIXELS
-    let image_${p} = i32(min(n, params.batch - 1u) * params.in_h);
-    let row_${p} = i32(oy * params.stride_h) - i32(params.pad_h);
-    let col_${p} = i32(ox * params.stride_w) - i32(params.pad_w);
-    ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
-    oy = select(oy, oy + 1u, ox == 0u);
-    n = select(n, n + 1u, oy == params.out_h);
-    oy = select(oy, 0u, oy == params.out_h);
 #for o in 0..CHANNELS
     var sum_${p}_${o} = 0.0;
 #end
@@ -102,21 +91,8 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
     let channel_${c} = min(channel + ${c}u, params.in_c - 1u) * params.out_c;
 #end
 
-    // Steps and phases are explained in conv2d_lanes.wgsl.
-    let image_pixels = params.in_h * params.in_w;
-    var n = first / image_pixels;
-    var iy = first % image_pixels / params.in_w;
-    var ix = first % params.in_w;
+#import "shared/conv2d_input_phases.wgsl"
 #for p in 0..PIXELS
-    let image_${p} = i32(min(n, params.batch - 1u) * params.out_h);
-    let row_${p} = i32((iy + params.pad_h) / params.stride_h);
-    let row_phase_${p} = (iy + params.pad_h) % params.stride_h;
-    let col_${p} = i32((ix + params.pad_w) / params.stride_w);
-    let col_phase_${p} = (ix + params.pad_w) % params.stride_w;
-    ix = select(ix + 1u, 0u, ix + 1u == params.in_w);
-    iy = select(iy, iy + 1u, ix == 0u);
-    n = select(n, n + 1u, iy == params.in_h);
-    iy = select(iy, 0u, iy == params.in_h);
 #for c in 0..CHANNELS
     var sum_${p}_${c} = 0.0;
 #end

@@ -18,19 +18,9 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     let quad_${q} = min(quad + ${q}u, out_c4 - 1u);
 #end
 
-    // The corner of each pixel's window in the input.
-    let image_pixels = params.out_h * params.out_w;
-    var n = first / image_pixels;
-    var oy = first % image_pixels / params.out_w;
-    var ox = first % params.out_w;
+#import "shared/conv2d_window_corners.wgsl"
 #for p in 0..PIXELS
-    let image_${p} = i32(min(n, params.batch - 1u) * params.in_h);
-    let row_${p} = i32(oy * params.stride_h) - i32(params.pad_h);
-    let start_${p} = (i32(ox * params.stride_w) - i32(params.pad_w)) * i32(params.in_c);
-    ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
-    oy = select(oy, oy + 1u, ox == 0u);
-    n = select(n, n + 1u, oy == params.out_h);
-    oy = select(oy, 0u, oy == params.out_h);
+    let start_${p} = col_${p} * i32(params.in_c);
 #for q in 0..QUADS
     var sum_${p}_${q} = vec4<f32>();
 #end
