@@ -19,7 +19,23 @@ pub const TESTS: &[Test] = &[
 fn refused(data: &Path, model: &str, code: i32) -> String {
     let folder = tempfile::tempdir().unwrap();
     let out = word(folder.path().join("run"));
-    let line = ["train", "--model", model, "--data", &word(data), "--batch-size", "2", "--epochs", "1", "--limit-train", "2", "--limit-test", "2", "--out", &out];
+    let line = [
+        "train",
+        "--model",
+        model,
+        "--data",
+        &word(data),
+        "--batch-size",
+        "2",
+        "--epochs",
+        "1",
+        "--limit-train",
+        "2",
+        "--limit-test",
+        "2",
+        "--out",
+        &out,
+    ];
     let error = run(&line).fails(code);
     assert!(!folder.path().join("run").exists(), "a run that never began left a folder: {error}");
     error
@@ -113,7 +129,11 @@ fn a_damaged_checkpoint_is_6() {
         let whole = fs::read(file).unwrap();
         let mut flipped = whole.clone();
         flipped[whole.len() / 2] = flipped[whole.len() / 2].wrapping_add(1);
-        let cases = if file.ends_with("config.toml") { vec![b"epochs = \"many".to_vec()] } else { vec![whole[..whole.len() / 3].to_vec(), flipped, Vec::new()] };
+        let cases = if file.ends_with("config.toml") {
+            vec![b"epochs = \"many".to_vec()]
+        } else {
+            vec![whole[..whole.len() / 3].to_vec(), flipped, Vec::new()]
+        };
         for bytes in cases {
             fs::write(file, bytes).unwrap();
             run(&["train", "--resume", &out]).fails(6);

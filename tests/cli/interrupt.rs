@@ -30,7 +30,10 @@ fn attempt(epochs: &str) -> bool {
     let at = |name: &str| folder.path().join(name);
     let line = |name: &str| {
         let out = word(at(name));
-        small_run(&data, &["--epochs", epochs, "--batch-size", "16", "--limit-test", "16", "--out", &out]).iter().map(ToString::to_string).collect::<Vec<_>>()
+        small_run(&data, &["--epochs", epochs, "--batch-size", "16", "--limit-test", "16", "--out", &out])
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
     };
 
     // Stopped in the middle of the second epoch, and once more while it goes on.

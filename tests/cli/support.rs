@@ -110,8 +110,7 @@ pub fn sample() -> String {
 /// Arguments of a small training run, without `--out`.
 pub fn small_run<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["train", "--model", "nin-small", "--data", data];
-    for (flag, value) in
-        [("--limit-train", "96"), ("--limit-test", "64"), ("--epochs", "2"), ("--batch-size", "32"), ("--log-every", "1")]
+    for (flag, value) in [("--limit-train", "96"), ("--limit-test", "64"), ("--epochs", "2"), ("--batch-size", "32"), ("--log-every", "1")]
     {
         if !more.contains(&flag) {
             arguments.extend([flag, value]);

@@ -26,7 +26,8 @@ fn weights_load_and_answer_alike() {
             let pixels = &test_images[16 + index * 784..][..784];
             fs::write(&picture, [b"P5\n28 28\n255\n", pixels].concat()).unwrap();
             let answers = run(&["infer", "--json", "--topk", "10", "--weights", &word(&weights), &picture]).done().json();
-            let output = Command::new(python().unwrap()).arg(project("tests/cli/load_weights.py")).arg(&weights).arg(&picture).output().unwrap();
+            let output =
+                Command::new(python().unwrap()).arg(project("tests/cli/load_weights.py")).arg(&weights).arg(&picture).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             let expected: Vec<f64> = serde_json::from_slice(&output.stdout).unwrap();
             let predictions = answers[0]["predictions"].as_array().unwrap();

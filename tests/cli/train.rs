@@ -104,7 +104,8 @@ fn lines_hold_the_mean_since_the_last() {
 
 fn eval_agrees_with_the_run() {
     let weights = word(finished_run().join("last.safetensors"));
-    let report = run(&["eval", "--weights", &weights, "--data", &mini_fashion(), "--limit", "64", "--batch-size", "24", "--json"]).done().json();
+    let report =
+        run(&["eval", "--weights", &weights, "--data", &mini_fashion(), "--limit", "64", "--batch-size", "24", "--json"]).done().json();
     assert_eq!(keys(&report), ["images", "loss", "top1", "top5", "confusion"]);
     assert_eq!(report["images"], 64);
     let confusion: Vec<Vec<u64>> = serde_json::from_value(report["confusion"].clone()).unwrap();
@@ -128,7 +129,18 @@ fn the_first_loss_is_that_of_the_initial_weights() {
     let out = word(folder.path().join("run"));
     let data = mini_fashion();
     let more = [
-        "--initial-weights", &weights, "--no-shuffle", "--no-augment", "--dropout", "0", "--limit-train", "32", "--epochs", "1", "--out", &out,
+        "--initial-weights",
+        &weights,
+        "--no-shuffle",
+        "--no-augment",
+        "--dropout",
+        "0",
+        "--limit-train",
+        "32",
+        "--epochs",
+        "1",
+        "--out",
+        &out,
     ];
     run(&small_run(&data, &more)).done();
     let report = run(&["eval", "--weights", &weights, "--data", &data, "--split", "train", "--limit", "32", "--json"]).done().json();
@@ -144,7 +156,10 @@ fn gradient_accumulation_is_a_larger_batch() {
     run(&small_run(&data, &[&plain[..], &["--out", &at("whole")]].concat())).done();
     run(&small_run(&data, &[&plain[..], &["--out", &at("parts"), "--batch-size", "16", "--grad-accum", "2"]].concat())).done();
     let losses = |name: &str| {
-        metrics(&folder.path().join(name)).iter().filter_map(|line| Some((line.get("step")?.as_u64()?, line["loss"].as_f64()?))).collect::<Vec<_>>()
+        metrics(&folder.path().join(name))
+            .iter()
+            .filter_map(|line| Some((line.get("step")?.as_u64()?, line["loss"].as_f64()?)))
+            .collect::<Vec<_>>()
     };
     let (whole, parts) = (losses("whole"), losses("parts"));
     assert_eq!(whole.len(), 3);
@@ -172,7 +187,8 @@ fn a_folder_per_class_trains_and_names_its_classes() {
     let data = folder.path().join("data");
     class_folders(&data);
     let (data_word, out) = (word(&data), word(folder.path().join("run")));
-    run(&["train", "--model", "nin-small", "--data", &data_word, "--epochs", "1", "--batch-size", "4", "--log-every", "1", "--out", &out]).done();
+    run(&["train", "--model", "nin-small", "--data", &data_word, "--epochs", "1", "--batch-size", "4", "--log-every", "1", "--out", &out])
+        .done();
     assert_eq!(metrics(&folder.path().join("run")).len(), 3);
     let weights = word(folder.path().join("run/last.safetensors"));
     let report = run(&["eval", "--weights", &weights, "--data", &data_word, "--json"]).done().json();
@@ -200,8 +216,23 @@ fn cifar_files_train() {
     fs::write(data.join("test_batch.bin"), records(&[1, 2])).unwrap();
     let (data_word, out) = (word(&data), word(folder.path().join("run")));
     let line = [
-        "train", "--model", "nin-cifar", "--data", &data_word, "--limit-train", "2", "--limit-test", "1", "--batch-size", "2", "--epochs", "1",
-        "--log-every", "1", "--out", &out,
+        "train",
+        "--model",
+        "nin-cifar",
+        "--data",
+        &data_word,
+        "--limit-train",
+        "2",
+        "--limit-test",
+        "1",
+        "--batch-size",
+        "2",
+        "--epochs",
+        "1",
+        "--log-every",
+        "1",
+        "--out",
+        &out,
     ];
     run(&line).done();
     let lines = metrics(&folder.path().join("run"));

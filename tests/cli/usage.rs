@@ -1,8 +1,8 @@
 //! Arguments that cannot be, machines without an adapter, and verbs that need none.
 
 use crate::Needs::{Device, Linux, Nothing};
-use crate::support::{finish, finished_run, mini_fashion, program, project, run, sample, word};
 use crate::Test;
+use crate::support::{finish, finished_run, mini_fashion, program, project, run, sample, word};
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -85,7 +85,8 @@ fn dump_needs_no_adapter() {
 }
 
 fn a_closed_pipe_is_no_error() {
-    let mut child = program(&["dump", "schedule", "--model", "nin", "--train"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        program(&["dump", "schedule", "--model", "nin", "--train"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let ran = finish(&child.wait_with_output().unwrap());
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran}");
@@ -136,7 +137,9 @@ fn bad_pictures_are_6_without_an_adapter() {
 
 fn a_device_that_is_not_there_is_3() {
     let picture = sample();
-    for line in [&["--device", "nonsense", "infer", &picture][..], &["infer", &picture, "--device", "99"], &["check", "--device", "nonsense"]] {
+    for line in
+        [&["--device", "nonsense", "infer", &picture][..], &["infer", &picture, "--device", "99"], &["check", "--device", "nonsense"]]
+    {
         let ran = run(line);
         let error = ran.fails(3);
         assert!(error.contains("devices"), "{error}");

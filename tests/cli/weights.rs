@@ -121,7 +121,9 @@ fn files_without_metadata_work_with_a_model() {
     let folder = tempfile::tempdir().unwrap();
     let path = word(folder.path().join("plain.safetensors"));
     fs::write(&path, safetensors(&header.to_string(), &data)).unwrap();
-    let ran = run(&["infer", "--json", &sample(), "--weights", &path, "--model", "nin-small", "--mean", &list("mean"), "--std", &list("std")]).done();
+    let ran =
+        run(&["infer", "--json", &sample(), "--weights", &path, "--model", "nin-small", "--mean", &list("mean"), "--std", &list("std")])
+            .done();
     assert!(ran.stderr.contains("assumed nin-small"), "{ran}");
     let embedded = run(&["infer", "--json", &sample()]).done().json();
     for (plain, known) in ran.json()[0]["predictions"].as_array().unwrap().iter().zip(embedded[0]["predictions"].as_array().unwrap()) {
@@ -150,9 +152,15 @@ fn half_precision_is_read() {
 fn saved_weights_are_what_pytorch_reads() {
     let path = finished_run().join("last.safetensors");
     let expected: Vec<(String, Vec<usize>)> = [
-        ("0.0", 16, 1, 5), ("0.2", 16, 16, 1), ("0.4", 16, 16, 1),
-        ("2.0", 64, 16, 3), ("2.2", 64, 64, 1), ("2.4", 32, 64, 1),
-        ("5.0", 128, 32, 3), ("5.2", 128, 128, 1), ("5.4", 10, 128, 1),
+        ("0.0", 16, 1, 5),
+        ("0.2", 16, 16, 1),
+        ("0.4", 16, 16, 1),
+        ("2.0", 64, 16, 3),
+        ("2.2", 64, 64, 1),
+        ("2.4", 32, 64, 1),
+        ("5.0", 128, 32, 3),
+        ("5.2", 128, 128, 1),
+        ("5.4", 10, 128, 1),
     ]
     .iter()
     .flat_map(|(path, out, within, side)| {

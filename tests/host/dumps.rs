@@ -159,7 +159,8 @@ fn dispatches_follow_the_rules_of_buffers() {
             }
             // wgpu tracks whole buffers: within a dispatch one may be read, or written at places that are apart.
             for (buffer, uses) in access {
-                let writes: Vec<&Range<u64>> = uses.iter().filter(|(kind, _)| *kind == BindingKind::ReadWrite).map(|(_, range)| range).collect();
+                let writes: Vec<&Range<u64>> =
+                    uses.iter().filter(|(kind, _)| *kind == BindingKind::ReadWrite).map(|(_, range)| range).collect();
                 assert!(writes.is_empty() || writes.len() == uses.len(), "{place}: {buffer:?} is bound for reading and for writing");
                 for (index, range) in writes.iter().enumerate() {
                     let meets = |other: &&Range<u64>| range.start < other.end && other.start < range.end;

@@ -76,7 +76,8 @@ fn imports_come_once_and_from_the_root() {
     ];
     assert_eq!(expand(&files).unwrap(), "a\nb 1\nmain 1\n");
     // A circle ends, because each file comes once.
-    let circle = [("main.wgsl", "#import \"a.wgsl\"\nmain\n"), ("a.wgsl", "#import \"b.wgsl\"\na\n"), ("b.wgsl", "#import \"a.wgsl\"\nb\n")];
+    let circle =
+        [("main.wgsl", "#import \"a.wgsl\"\nmain\n"), ("a.wgsl", "#import \"b.wgsl\"\na\n"), ("b.wgsl", "#import \"a.wgsl\"\nb\n")];
     assert_eq!(expand(&circle).unwrap(), "b\na\nmain\n");
 }
 

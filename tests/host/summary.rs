@@ -30,8 +30,7 @@ fn is_subsequence(wanted: &[&str], all: &[String]) -> bool {
     wanted.iter().all(|shape| all.any(|other| other == shape))
 }
 
-const D2L: [&str; 10] =
-    ["96x54x54", "96x26x26", "256x26x26", "256x12x12", "384x12x12", "384x5x5", "384x5x5", "10x5x5", "10x1x1", "10"];
+const D2L: [&str; 10] = ["96x54x54", "96x26x26", "256x26x26", "256x12x12", "384x12x12", "384x5x5", "384x5x5", "10x5x5", "10x1x1", "10"];
 
 #[test]
 fn json_of_nin_is_what_d2l_prints() {
@@ -44,7 +43,9 @@ fn json_of_nin_is_what_d2l_prints() {
     assert!(is_subsequence(&D2L, &outputs), "{outputs:?}");
     // Leaf modules of d2l's nested Sequential; each block is conv, relu, three times.
     let mut expected = Vec::new();
-    for (index, kind) in ["", "MaxPool2d", "", "MaxPool2d", "", "MaxPool2d", "Dropout", "", "AdaptiveAvgPool2d", "Flatten"].iter().enumerate() {
+    for (index, kind) in
+        ["", "MaxPool2d", "", "MaxPool2d", "", "MaxPool2d", "Dropout", "", "AdaptiveAvgPool2d", "Flatten"].iter().enumerate()
+    {
         if kind.is_empty() {
             expected.extend((0..6).map(|leaf| (format!("{index}.{leaf}"), if leaf % 2 == 0 { "Conv2d" } else { "ReLU" }.to_string())));
         } else {
@@ -112,11 +113,14 @@ fn text_has_a_line_per_block() {
         .filter_map(|line| line.split_whitespace().nth(2).map(str::to_string))
         .collect();
     assert_eq!(outputs, D2L, "{text}");
-    let places: Vec<usize> = D2L.iter().scan(0, |from, shape| {
-        let at = *from + text[*from..].find(shape)?;
-        *from = at + 1;
-        Some(at)
-    }).collect();
+    let places: Vec<usize> = D2L
+        .iter()
+        .scan(0, |from, shape| {
+            let at = *from + text[*from..].find(shape)?;
+            *from = at + 1;
+            Some(at)
+        })
+        .collect();
     assert_eq!(places.len(), D2L.len());
     assert!(text.contains("1,992,166"), "{text}");
 }
