@@ -68,7 +68,8 @@ fn large_cases() -> Vec<Case> {
     let fact = Fact::activation(1, 4, 1031, 1033);
     assert!(fact.words() > 65_535 * 64);
     // Small whole numbers of both signs, different for each operand and at each place nearby.
-    let values = |seed: usize| (fact.clone(), (0..fact.words()).map(|i| ((i * 7 + i / 1031 + seed) % 201) as f32 - 100.0).collect::<Vec<f32>>());
+    let values =
+        |seed: usize| (fact.clone(), (0..fact.words()).map(|i| ((i * 7 + i / 1031 + seed) % 201) as f32 - 100.0).collect::<Vec<f32>>());
     let case = |op: Arc<dyn Op>, inputs| Case {
         name: fact.shape.to_string(),
         op,

@@ -99,7 +99,9 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
         let tests: [(&str, fn(&Gpu, &Target) -> Result<(), String>); 3] =
             [("pools", pools), ("cross_entropy", cross_entropy), ("interpolate", interpolate)];
         for (name, test) in tests {
-            trials.push(trial(device, format!("golden_ops::{name}::{label}"), move |gpu| test(gpu, &Target { class, ..gpu.target().clone() })));
+            trials.push(trial(device, format!("golden_ops::{name}::{label}"), move |gpu| {
+                test(gpu, &Target { class, ..gpu.target().clone() })
+            }));
         }
     }
     trials
@@ -133,7 +135,15 @@ fn compare(what: &str, got: impl IntoIterator<Item = f64>, want: &[f32], allowed
 }
 
 /// Runs an operation on the device; the reference on the same inputs is returned beside the kernel's outputs.
-fn run(gpu: &Gpu, target: &Target, name: &str, op: impl Op + 'static, inputs: Vec<(Fact, Vec<f32>)>, step: Step, tolerance: Vec<Tolerance>) -> Result<Both, String> {
+fn run(
+    gpu: &Gpu,
+    target: &Target,
+    name: &str,
+    op: impl Op + 'static,
+    inputs: Vec<(Fact, Vec<f32>)>,
+    step: Step,
+    tolerance: Vec<Tolerance>,
+) -> Result<Both, String> {
     let tensors = inputs.iter().map(|(fact, values)| {
         let data = values.iter().map(|v| if fact.layout.is_integer() { f64::from(v.to_bits()) } else { f64::from(*v) });
         Tensor { shape: fact.shape.clone(), data: data.collect() }
@@ -268,7 +278,10 @@ fn interpolate(gpu: &Gpu, target: &Target) -> Result<(), String> {
 
         let [top, left, height, width] = golden.window;
         let crop = |at: &dyn Fn(usize) -> f64| -> Vec<f64> {
-            (top..top + height).flat_map(|row| (left..left + width).map(move |column| row * size[1] + column)).map(|i| at(i) * 255.0).collect()
+            (top..top + height)
+                .flat_map(|row| (left..left + width).map(move |column| row * size[1] + column))
+                .map(|i| at(i) * 255.0)
+                .collect()
         };
         let allowed = Allowed::Near(0.0, 255.0 * RESIZED);
         compare(&format!("{name} on the device"), crop(&|i| f64::from(both.device[0][i])), &golden.y, allowed)?;

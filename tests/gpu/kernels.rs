@@ -2,8 +2,8 @@
 
 use crate::{Device, trial};
 use libtest_mimic::Trial;
-use nin_wgpu::gpu::verify::run_case;
 use nin_wgpu::gpu::Gpu;
+use nin_wgpu::gpu::verify::run_case;
 use nin_wgpu::graph::Case;
 use nin_wgpu::kernels::{DeviceClass, Target};
 use nin_wgpu::ops::REGISTRY;
@@ -42,5 +42,9 @@ pub fn run_all(gpu: &Gpu, class: DeviceClass, cases: Vec<Case>) -> Result<(), St
     if count == 0 {
         return Err("no case was run".into());
     }
-    if failed.is_empty() { Ok(()) } else { Err(format!("{} of {count} failed:\n{}", failed.len(), failed[..failed.len().min(10)].join("\n"))) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} of {count} failed:\n{}", failed.len(), failed[..failed.len().min(10)].join("\n")))
+    }
 }

@@ -142,7 +142,14 @@ fn scales(optimizer: &Optimizer, step: &Step, w: f64, g: f64, state: &[f64]) -> 
 }
 
 /// One step from what the device held before; `Err` names the first element that is off.
-fn check_step(gpu: &Gpu, optimizer: &Optimizer, step: &Step, before: (&[f32], &[Vec<f32>]), gradients: &[f32], after: (&[f32], &[Vec<f32>])) -> Result<(), String> {
+fn check_step(
+    gpu: &Gpu,
+    optimizer: &Optimizer,
+    step: &Step,
+    before: (&[f32], &[Vec<f32>]),
+    gradients: &[f32],
+    after: (&[f32], &[Vec<f32>]),
+) -> Result<(), String> {
     let allowed = match optimizer {
         Optimizer::Sgd { .. } => ULPS,
         Optimizer::Adam { .. } if gpu.adapter().kind == "cpu" => ADAM_ULPS,

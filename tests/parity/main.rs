@@ -41,7 +41,9 @@ struct Values {
 
 fn main() {
     let has_device = !nin_wgpu::gpu::adapters().is_empty();
-    let trial = |name: &'static str| Trial::test(format!("pytorch::{name}"), move || parity(name).map_err(Into::into)).with_ignored_flag(!has_device);
+    let trial = |name: &'static str| {
+        Trial::test(format!("pytorch::{name}"), move || parity(name).map_err(Into::into)).with_ignored_flag(!has_device)
+    };
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     libtest_mimic::run(&arguments, vec![trial("nin-cifar"), trial("nin")]).exit();
@@ -73,9 +75,12 @@ fn parity(name: &'static str) -> Result<(), String> {
         .args(["--schedule", "constant", "--limit-test", "1", "--limit-train", &(STEPS * golden.batch).to_string()])
         .args(["--batch-size", &golden.batch.to_string(), "--lr", &text(golden.lr), "--momentum", &text(golden.momentum)])
         .args(["--weight-decay", &text(golden.weight_decay)])
-        .arg("--initial-weights").arg(&weights_file)
-        .arg("--data").arg(&data)
-        .arg("--out").arg(&out)
+        .arg("--initial-weights")
+        .arg(&weights_file)
+        .arg("--data")
+        .arg(&data)
+        .arg("--out")
+        .arg(&out)
         .output()
         .map_err(|e| e.to_string())?;
     if !output.status.success() {
@@ -135,7 +140,9 @@ fn initial_weights(name: &str, golden: &Golden) -> Result<Vec<NamedTensor>, Stri
         .map(|(index, parameter)| {
             let shape = graph.fact(parameter.value).shape.clone();
             let is_weight = shape.0.len() == 4;
-            let bound = if is_weight { golden.gain * (6.0 / parameter.fan_in as f64).sqrt() } else { 1.0 / (parameter.fan_in as f64).sqrt() } as f32;
+            let bound =
+                if is_weight { golden.gain * (6.0 / parameter.fan_in as f64).sqrt() } else { 1.0 / (parameter.fan_in as f64).sqrt() }
+                    as f32;
             let draw = |j: usize| {
                 let uniform = (word(j, [index as u32, 0, WEIGHTS], golden.seed) >> 8) as f32 / (1 << 24) as f32;
                 if index == last { golden.last_bias * (j + 1) as f32 } else { (2.0 * uniform - 1.0) * bound }
