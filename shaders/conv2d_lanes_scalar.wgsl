@@ -5,9 +5,9 @@
 #import "shared/conv2d.wgsl"
 
 #define LANES 8
-#define PIXELS 16
+#define PIXELS 4
 #define CHANNELS 4
-#define ROWS 16
+#define ROWS 4
 
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;

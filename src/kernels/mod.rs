@@ -90,7 +90,8 @@ impl<B> Dispatch<B> {
 pub struct Target {
     /// Which family of kernels suits the device.
     pub class: DeviceClass,
-    /// Multiply-adds below which kernels that compile fast beat kernels that run fast.
+    /// Multiply-adds below which kernels that compile fast beat kernels that run fast; all of them where a driver
+    /// cannot compile large kernels.
     pub little_work: u64,
     /// Largest storage binding in bytes.
     pub max_binding_bytes: u64,

@@ -14,11 +14,11 @@ use crate::shape::{Fact, Window, channels_in_memory};
 enum Variant {
     /// `conv2d_lanes`: CPU devices, channels in memory multiples of 4 on both sides.
     Lanes,
-    /// `conv2d_lanes_small`: as `Lanes`, forward only, for little work.
+    /// `conv2d_lanes_small`: as `Lanes`, for little work.
     LanesSmall,
     /// `conv2d_lanes_narrow`: CPU devices, 1 to 3 input channels, outputs a multiple of 4: first layers.
     LanesNarrow,
-    /// `conv2d_lanes_narrow_small`: as `LanesNarrow`, forward only, for little work.
+    /// `conv2d_lanes_narrow_small`: as `LanesNarrow`, for little work.
     LanesNarrowSmall,
     /// `conv2d_lanes_scalar`: CPU devices, any channels.
     LanesScalar,
@@ -45,32 +45,26 @@ struct Tiling {
 const MIN_PIXELS_PER_SPLIT: u32 = 64;
 
 impl Variant {
-    /// CPU devices run barriers and workgroup memory badly, so they get the lanes; `vec4` loads need whole quads.
-    fn choose(class: DeviceClass, params: &Conv2dParams) -> Self {
-        match (class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
+    /// CPU devices run barriers and workgroup memory badly, so they get the lanes; `vec4` loads need whole quads. Small
+    /// tiles where compiling large ones would take longer than computing.
+    fn choose(target: &Target, params: &Conv2dParams) -> Self {
+        let sums = u64::from(params.batch * params.out_h * params.out_w) * u64::from(params.out_c);
+        let is_little = sums * u64::from(params.kernel_h * params.kernel_w * params.in_c) < target.little_work;
+        match (target.class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
             (DeviceClass::Gpu, ..) => Self::Tiled,
+            (DeviceClass::Cpu, true, true) if is_little => Self::LanesSmall,
             (DeviceClass::Cpu, true, true) => Self::Lanes,
+            (DeviceClass::Cpu, false, true) if is_little => Self::LanesNarrowSmall,
             (DeviceClass::Cpu, false, true) => Self::LanesNarrow,
             (DeviceClass::Cpu, _, false) => Self::LanesScalar,
         }
     }
 
-    /// The forward kernel: on CPU devices small tiles where compiling large ones would take longer than computing.
-    fn choose_forward(target: &Target, params: &Conv2dParams) -> Self {
-        let sums = u64::from(params.batch * params.out_h * params.out_w) * u64::from(params.out_c);
-        let is_little = sums * u64::from(params.kernel_h * params.kernel_w * params.in_c) < target.little_work;
-        match Self::choose(target.class, params) {
-            Self::Lanes if is_little => Self::LanesSmall,
-            Self::LanesNarrow if is_little => Self::LanesNarrowSmall,
-            other => other,
-        }
-    }
-
     fn tiling(self) -> Tiling {
         match self {
-            Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 16, per_workgroup: 8, wanted: 32 },
+            Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 4, per_workgroup: 8, wanted: 32 },
             Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 8, wanted: 32 },
-            Self::LanesScalar => Tiling { pixels: 16, channels: 4, rows: 16, per_workgroup: 8, wanted: 32 },
+            Self::LanesScalar => Tiling { pixels: 4, channels: 4, rows: 4, per_workgroup: 8, wanted: 32 },
             Self::Tiled => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1, wanted: 512 },
         }
     }
@@ -109,7 +103,7 @@ fn params(window: &Window, x: &Fact, y: &Fact, relu: bool) -> Conv2dParams {
 
 pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
     let params = params(&op.window, node.inputs[0], node.outputs[0], op.relu);
-    let variant = Variant::choose_forward(node.target, &params);
+    let variant = Variant::choose(node.target, &params);
     let workgroups = variant.workgroups(params.batch * params.out_h * params.out_w, params.out_c);
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
         Variant::Lanes => conv2d_lanes::forward,
@@ -124,14 +118,15 @@ pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
 
 pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> Lowered {
     let params = params(&op.window, node.outputs[0], node.inputs[0], op.mask);
-    let variant = match Variant::choose(node.target.class, &params) {
+    let variant = match Variant::choose(node.target, &params) {
         // Narrow layers come first and rarely need this gradient: it has no kernel of its own.
-        Variant::LanesNarrow => Variant::LanesScalar,
+        Variant::LanesNarrow | Variant::LanesNarrowSmall => Variant::LanesScalar,
         other => other,
     };
     let workgroups = variant.workgroups(params.batch * params.in_h * params.in_w, params.in_c);
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
-        Variant::Lanes | Variant::LanesSmall => conv2d_lanes::backward_input,
+        Variant::Lanes => conv2d_lanes::backward_input,
+        Variant::LanesSmall => conv2d_lanes_small::backward_input,
         Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::LanesScalar => conv2d_lanes_scalar::backward_input,
         Variant::Tiled => conv2d_tiled::backward_input,
     };
@@ -142,7 +137,7 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
 
 pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) -> Lowered {
     let mut params = params(&op.window, node.inputs[0], node.inputs[1], false);
-    let variant = Variant::choose(node.target.class, &params);
+    let variant = Variant::choose(node.target, &params);
     let tiling = variant.tiling();
     let rows = params.kernel_h * params.kernel_w * params.in_c;
     let pixels = params.batch * params.out_h * params.out_w;
@@ -158,8 +153,10 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
 
     let workgroups = (u64::from(tiles) * u64::from(params.splits)).div_ceil(tiling.per_workgroup.into());
     let kernel: fn(_, _, _, _, _) -> Dispatch<Operand> = match variant {
-        Variant::Lanes | Variant::LanesSmall => conv2d_lanes::backward_weight,
-        Variant::LanesNarrow | Variant::LanesNarrowSmall => conv2d_lanes_narrow::backward_weight,
+        Variant::Lanes => conv2d_lanes::backward_weight,
+        Variant::LanesSmall => conv2d_lanes_small::backward_weight,
+        Variant::LanesNarrow => conv2d_lanes_narrow::backward_weight,
+        Variant::LanesNarrowSmall => conv2d_lanes_narrow_small::backward_weight,
         Variant::LanesScalar => conv2d_lanes_scalar::backward_weight,
         Variant::Tiled => conv2d_tiled::backward_weight,
     };
