@@ -100,6 +100,8 @@ fn compare_losses(got: &[f64], expected: &[f64]) -> Result<(), String> {
     if got.len() != STEPS {
         return Err(format!("{} losses were logged", got.len()));
     }
+    let errors: Vec<String> = got.iter().zip(expected).map(|(g, e)| format!("{:.1e}", (g - e) / e)).collect();
+    eprintln!("relative errors of the losses: {}", errors.join(" "));
     for (step, (got, expected)) in got.iter().zip(expected).enumerate() {
         if (got - expected).abs() > 1e-4 * expected {
             return Err(format!("step {}: loss {got}, PyTorch {expected}", step + 1));

@@ -116,9 +116,15 @@ pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
     kernel(params, Operand::Input(0), Operand::Input(1), Operand::Input(2), Operand::Output(0), workgroups).into()
 }
 
+/// Training runs long enough to be worth the large tiles of the gradients, where the driver compiles them at all.
+fn for_training(target: &Target) -> Target {
+    let little_work = if target.little_work == u64::MAX { u64::MAX } else { 0 };
+    Target { little_work, ..target.clone() }
+}
+
 pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> Lowered {
     let params = params(&op.window, node.outputs[0], node.inputs[0], op.mask);
-    let variant = match Variant::choose(node.target, &params) {
+    let variant = match Variant::choose(&for_training(node.target), &params) {
         // Narrow layers come first and rarely need this gradient: it has no kernel of its own.
         Variant::LanesNarrow | Variant::LanesNarrowSmall => Variant::LanesScalar,
         other => other,
@@ -137,7 +143,7 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
 
 pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) -> Lowered {
     let mut params = params(&op.window, node.inputs[0], node.inputs[1], false);
-    let variant = Variant::choose(node.target, &params);
+    let variant = Variant::choose(&for_training(node.target), &params);
     let tiling = variant.tiling();
     let rows = params.kernel_h * params.kernel_w * params.in_c;
     let pixels = params.batch * params.out_h * params.out_w;
