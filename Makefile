@@ -11,7 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 NIN_WGPU := $(TARGET)/release/nin-wgpu
 DEMO_RUN := $(TARGET)/demo-run
 # About a minute of training on two CPU cores.
-DEMO_EPOCHS ?= 8
+DEMO_EPOCHS ?= 5
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
