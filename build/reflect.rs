@@ -9,6 +9,8 @@ pub struct Module {
     pub name: String,
     /// First paragraph of the file's header comment, for the generated documentation.
     pub summary: String,
+    /// Whether it uses operations on subgroups, which a device may lack.
+    pub subgroups: bool,
     pub uniforms: Vec<UniformStruct>,
     pub entries: Vec<Entry>,
 }
@@ -49,9 +51,12 @@ pub enum BindingKind {
 pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
     let path = format!("{name}.wgsl (expanded)");
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string_with_path(source, &path))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
-        .validate(&module)
-        .map_err(|e| e.emit_to_string_with_path(source, &path))?;
+    let validate = |capabilities| Validator::new(ValidationFlags::all(), capabilities).validate(&module);
+    let (subgroups, validated) = match validate(Capabilities::empty()) {
+        Ok(info) => (false, Ok(info)),
+        Err(_) => (true, validate(Capabilities::SUBGROUP)),
+    };
+    let info = validated.map_err(|e| e.emit_to_string_with_path(source, &path))?;
     let mut layouter = Layouter::default();
     layouter.update(module.to_ctx()).map_err(|e| format!("{path}: {e}"))?;
 
@@ -92,7 +97,7 @@ pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
     if entries.is_empty() {
         return Err(format!("{path}: no entry point; files that are only imported belong in shaders/shared/"));
     }
-    Ok(Module { name: name.to_string(), summary: header(source), uniforms, entries })
+    Ok(Module { name: name.to_string(), summary: header(source), subgroups, uniforms, entries })
 }
 
 fn uniform_struct(module: &naga::Module, layouter: &Layouter, ty: naga::Handle<naga::Type>) -> Result<UniformStruct, String> {

@@ -36,7 +36,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #import "shared/conv2d_window_corners.wgsl"
 #for p in 0..PIXELS
 #for o in 0..CHANNELS
-    var sum_${p}_${o} = 0.0;
+    var total_${p}_${o} = 0.0;
 #end
 #end
 
@@ -48,6 +48,11 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
             let ix_${p} = col_${p} + kx;
             let inside_${p} = iy_${p} >= 0 && iy_${p} < i32(params.in_h) && ix_${p} >= 0 && ix_${p} < i32(params.in_w);
             let at_${p} = u32(select(0, (image_${p} + iy_${p}) * i32(params.in_w) + ix_${p}, inside_${p})) * params.in_c;
+#end
+#for p in 0..PIXELS
+#for o in 0..CHANNELS
+            var sum_${p}_${o} = 0.0;
+#end
 #end
             for (var c = 0u; c < params.in_c; c++) {
 #for o in 0..CHANNELS
@@ -61,6 +66,11 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #end
 #end
             }
+#for p in 0..PIXELS
+#for o in 0..CHANNELS
+            total_${p}_${o} += sum_${p}_${o};
+#end
+#end
         }
     }
 
@@ -68,7 +78,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     let bias_${o} = bias[channel_${o}];
 #for p in 0..PIXELS
     if first + ${p}u < pixels && channel + ${o}u < params.out_c {
-        let value = sum_${p}_${o} + bias_${o};
+        let value = total_${p}_${o} + bias_${o};
         y[(first + ${p}u) * params.out_c + channel + ${o}u] = select(value, 0.0, params.relu != 0u && value < 0.0);
     }
 #end
@@ -94,7 +104,7 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
 #import "shared/conv2d_input_phases.wgsl"
 #for p in 0..PIXELS
 #for c in 0..CHANNELS
-    var sum_${p}_${c} = 0.0;
+    var total_${p}_${c} = 0.0;
 #end
 #end
 
@@ -112,6 +122,11 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
                 && col_phase_${p} == kx_phase && ox_${p} >= 0 && ox_${p} < i32(params.out_w);
             let at_${p} = u32(select(0, (image_${p} + oy_${p}) * i32(params.out_w) + ox_${p}, inside_${p})) * params.out_c;
 #end
+#for p in 0..PIXELS
+#for c in 0..CHANNELS
+            var sum_${p}_${c} = 0.0;
+#end
+#end
             for (var o = 0u; o < params.out_c; o++) {
 #for c in 0..CHANNELS
                 let w_${c} = weight[w_tap + channel_${c} + o];
@@ -123,6 +138,11 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
 #end
 #end
             }
+#for p in 0..PIXELS
+#for c in 0..CHANNELS
+            total_${p}_${c} += sum_${p}_${c};
+#end
+#end
             w_tap += params.in_c * params.out_c;
             kx_phase += 1u;
             kx_steps = select(kx_steps, kx_steps + 1, kx_phase == params.stride_w);
@@ -137,7 +157,7 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
 #for p in 0..PIXELS
     if first + ${p}u < pixels && channel + ${c}u < params.in_c {
         let at = (first + ${p}u) * params.in_c + channel + ${c}u;
-        var value = sum_${p}_${c};
+        var value = total_${p}_${c};
         if params.relu != 0u {
             value = select(0.0, value, x[at] > 0.0);
         }
@@ -165,7 +185,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     }
 #for o in 0..CHANNELS
     let channel_${o} = min(channel + ${o}u, params.out_c - 1u);
-    var dy_sum_${o} = 0.0;
+    var dy_total_${o} = 0.0;
 #end
 #for r in 0..ROWS
     let row_${r} = min(row + ${r}u, rows - 1u);
@@ -173,7 +193,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     let ky_${r} = i32(row_${r} / params.in_c / params.kernel_w) - i32(params.pad_h);
     let kx_${r} = i32(row_${r} / params.in_c % params.kernel_w) - i32(params.pad_w);
 #for o in 0..CHANNELS
-    var sum_${r}_${o} = 0.0;
+    var total_${r}_${o} = 0.0;
 #end
 #end
 
@@ -184,38 +204,57 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     var n = i32(first / image_pixels);
     var oy = first % image_pixels / params.out_w;
     var ox = first % params.out_w;
-    for (var pixel = first; pixel < end; pixel++) {
-        let iy = i32(oy * params.stride_h);
-        let ix = i32(ox * params.stride_w);
+    for (var block = first; block < end; block += ${PIXEL_BLOCK}u) {
 #for o in 0..CHANNELS
-        let dy_${o} = dy[pixel * params.out_c + channel_${o}];
-        dy_sum_${o} += dy_${o};
+        var dy_sum_${o} = 0.0;
 #end
 #for r in 0..ROWS
-        let iy_${r} = iy + ky_${r};
-        let ix_${r} = ix + kx_${r};
-        let inside_${r} = iy_${r} >= 0 && iy_${r} < i32(params.in_h) && ix_${r} >= 0 && ix_${r} < i32(params.in_w);
-        let pixel_${r} = select(0, (n * i32(params.in_h) + iy_${r}) * i32(params.in_w) + ix_${r}, inside_${r});
-        let x_${r} = select(0.0, x[u32(pixel_${r}) * params.in_c + c_${r}], inside_${r});
 #for o in 0..CHANNELS
-        sum_${r}_${o} += x_${r} * dy_${o};
+        var sum_${r}_${o} = 0.0;
 #end
 #end
-        ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
-        oy = select(oy, oy + 1u, ox == 0u);
-        n = select(n, n + 1, oy == params.out_h);
-        oy = select(oy, 0u, oy == params.out_h);
+        let block_end = min(block + ${PIXEL_BLOCK}u, end);
+        for (var pixel = block; pixel < block_end; pixel++) {
+            let iy = i32(oy * params.stride_h);
+            let ix = i32(ox * params.stride_w);
+#for o in 0..CHANNELS
+            let dy_${o} = dy[pixel * params.out_c + channel_${o}];
+            dy_sum_${o} += dy_${o};
+#end
+#for r in 0..ROWS
+            let iy_${r} = iy + ky_${r};
+            let ix_${r} = ix + kx_${r};
+            let inside_${r} = iy_${r} >= 0 && iy_${r} < i32(params.in_h) && ix_${r} >= 0 && ix_${r} < i32(params.in_w);
+            let pixel_${r} = select(0, (n * i32(params.in_h) + iy_${r}) * i32(params.in_w) + ix_${r}, inside_${r});
+            let x_${r} = select(0.0, x[u32(pixel_${r}) * params.in_c + c_${r}], inside_${r});
+#for o in 0..CHANNELS
+            sum_${r}_${o} += x_${r} * dy_${o};
+#end
+#end
+            ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
+            oy = select(oy, oy + 1u, ox == 0u);
+            n = select(n, n + 1, oy == params.out_h);
+            oy = select(oy, 0u, oy == params.out_h);
+        }
+#for o in 0..CHANNELS
+        dy_total_${o} += dy_sum_${o};
+#end
+#for r in 0..ROWS
+#for o in 0..CHANNELS
+        total_${r}_${o} += sum_${r}_${o};
+#end
+#end
     }
 
     let base = split * (rows + 1u) * params.out_c + channel;
 #for o in 0..CHANNELS
     if channel + ${o}u < params.out_c {
         if row == 0u {
-            partials[base + rows * params.out_c + ${o}u] = dy_sum_${o};
+            partials[base + rows * params.out_c + ${o}u] = dy_total_${o};
         }
 #for r in 0..ROWS
         if row + ${r}u < rows {
-            partials[base + (row + ${r}u) * params.out_c + ${o}u] = sum_${r}_${o};
+            partials[base + (row + ${r}u) * params.out_c + ${o}u] = total_${r}_${o};
         }
 #end
     }

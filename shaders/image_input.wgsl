@@ -1,4 +1,4 @@
-// From bytes to activations: y = (interpolate(pixel / 255) - mean) * inverse_std, bilinear with half-pixel centres
+// From bytes to activations: y = (interpolate(pixel) / 255 - mean) * inverse_std, bilinear with half-pixel centres
 // (PyTorch: ToTensor, interpolate(mode='bilinear', align_corners=False) without antialias, Normalize).
 // One invocation computes all channels of one output pixel.
 // pixels: bytes [images of the batch][in_h][in_w][channels], ids: [images of the batch], y: [images][out_h][out_w][channels].
@@ -35,13 +35,12 @@ struct Params {
 @group(0) @binding(3) var<storage, read> ids: array<u32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
-// byte / 255, correctly rounded on every device (WGSL lets a division be off by 2.5 units in the last place).
-// With b the byte shifted up to 128..=255, b * 2^24 / 255 = 65793 b + b / 255, which rounds to 65793 b + 1.
-fn unit(byte: u32) -> f32 {
-    let shift = countLeadingZeros(byte | 1u) - 24u;
-    let mantissa = (byte << shift) * 65793u + 1u;
-    let power = bitcast<f32>((103u - shift) << 23u);    // 2^(-24 - shift)
-    return select(f32(mantissa) * power, 0.0, byte == 0u);
+// value / 255, correctly rounded (WGSL lets a division be off by 2.5 units in the last place): one step of Newton's
+// method on the rounded quotient, whose remainder value - 255 * quotient is exact in this order.
+fn unit(value: f32) -> f32 {
+    let quotient = value * (1.0 / 255.0);
+    let remainder = (value - 256.0 * quotient) + quotient;
+    return quotient + remainder * (1.0 / 255.0);
 }
 
 // How an image is mirrored and moved before it is resized.
@@ -74,7 +73,7 @@ fn source(image: u32, row: u32, column: u32, channel: u32, change: Change) -> f3
         from_column = i32(params.in_w) - 1 - from_column;
     }
     let at = ((image * params.in_h + u32(from_row)) * params.in_w + u32(from_column)) * params.channels + channel;
-    return unit((pixels[at / 4u] >> (at % 4u * 8u)) & 255u);
+    return f32((pixels[at / 4u] >> (at % 4u * 8u)) & 255u);
 }
 
 @compute @workgroup_size(64)
@@ -112,7 +111,8 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
         let bottom_right = source(image, bottom, right, channel, change);
         let upper = (1.0 - to_right) * top_left + to_right * top_right;
         let lower = (1.0 - to_right) * bottom_left + to_right * bottom_right;
-        let value = (1.0 - to_bottom) * upper + to_bottom * lower;
+        // Scaled only now: weights and bytes are short numbers, so that the interpolation is exact for most sizes.
+        let value = unit((1.0 - to_bottom) * upper + to_bottom * lower);
         y[i * params.channels + channel] = (value - mean[channel]) * inverse_std[channel];
     }
 }

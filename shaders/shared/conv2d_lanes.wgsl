@@ -30,7 +30,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #import "shared/conv2d_window_corners.wgsl"
 #for p in 0..PIXELS
 #for q in 0..QUADS
-    var sum_${p}_${q} = vec4<f32>();
+    var total_${p}_${q} = vec4<f32>();
 #end
 #end
 
@@ -43,20 +43,33 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
             let inside_${p} = iy_${p} >= 0 && iy_${p} < i32(params.in_h) && ix_${p} >= 0 && ix_${p} < i32(params.in_w);
             let at_${p} = u32(select(0, (image_${p} + iy_${p}) * i32(params.in_w) + ix_${p}, inside_${p})) * in_c4;
 #end
-            for (var c = 0u; c < in_c4; c++) {
+            for (var block = 0u; block < in_c4; block += ${CHANNEL_BLOCK / 4}u) {
+#for p in 0..PIXELS
+#for q in 0..QUADS
+                var sum_${p}_${q} = vec4<f32>();
+#end
+#end
+                let block_end = min(block + ${CHANNEL_BLOCK / 4}u, in_c4);
+                for (var c = block; c < block_end; c++) {
 #for q in 0..QUADS
 #for k in 0..4
-                let w_${q}_${k} = weight[w_row + ${k}u * out_c4 + quad_${q}];
+                    let w_${q}_${k} = weight[w_row + ${k}u * out_c4 + quad_${q}];
 #end
 #end
-                w_row += 4u * out_c4;
+                    w_row += 4u * out_c4;
 #for p in 0..PIXELS
-                let x_${p} = select(vec4<f32>(), x[at_${p} + c], inside_${p});
+                    let x_${p} = select(vec4<f32>(), x[at_${p} + c], inside_${p});
 #for q in 0..QUADS
-                sum_${p}_${q} += x_${p}.x * w_${q}_0;
-                sum_${p}_${q} += x_${p}.y * w_${q}_1;
-                sum_${p}_${q} += x_${p}.z * w_${q}_2;
-                sum_${p}_${q} += x_${p}.w * w_${q}_3;
+                    sum_${p}_${q} += x_${p}.x * w_${q}_0;
+                    sum_${p}_${q} += x_${p}.y * w_${q}_1;
+                    sum_${p}_${q} += x_${p}.z * w_${q}_2;
+                    sum_${p}_${q} += x_${p}.w * w_${q}_3;
+#end
+#end
+                }
+#for p in 0..PIXELS
+#for q in 0..QUADS
+                total_${p}_${q} += sum_${p}_${q};
 #end
 #end
             }
@@ -68,7 +81,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     let bias_${q} = bias[quad_${q}];
 #for p in 0..PIXELS
     if first + ${p}u < pixels && quad + ${q}u < out_c4 {
-        let value = sum_${p}_${q} + bias_${q};
+        let value = total_${p}_${q} + bias_${q};
         y[(first + ${p}u) * out_c4 + quad + ${q}u] = select(value, vec4<f32>(), relu & (value < vec4<f32>()));
     }
 #end
@@ -96,7 +109,7 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
 #import "shared/conv2d_input_phases.wgsl"
 #for p in 0..PIXELS
 #for q in 0..QUADS
-    var sum_${p}_${q} = vec4<f32>();
+    var total_${p}_${q} = vec4<f32>();
 #end
 #end
 
@@ -114,6 +127,11 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
                 && col_phase_${p} == kx_phase && ox_${p} >= 0 && ox_${p} < i32(params.out_w);
             let at_${p} = u32(select(0, (image_${p} + oy_${p}) * i32(params.out_w) + ox_${p}, inside_${p})) * out_c4;
 #end
+#for p in 0..PIXELS
+#for q in 0..QUADS
+            var sum_${p}_${q} = vec4<f32>();
+#end
+#end
             for (var o = 0u; o < out_c4; o++) {
 #for q in 0..QUADS
 #for c in 0..4
@@ -130,6 +148,11 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
 #end
 #end
             }
+#for p in 0..PIXELS
+#for q in 0..QUADS
+            total_${p}_${q} += sum_${p}_${q};
+#end
+#end
             w_tap += params.in_c * out_c4;
             kx_phase += 1u;
             kx_steps = select(kx_steps, kx_steps + 1, kx_phase == params.stride_w);
@@ -144,7 +167,7 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
 #for p in 0..PIXELS
     if first + ${p}u < pixels && quad + ${q}u < in_c4 {
         let at = (first + ${p}u) * in_c4 + quad + ${q}u;
-        var value = sum_${p}_${q};
+        var value = total_${p}_${q};
         if params.relu != 0u {
             value = select(vec4<f32>(), value, x[at] > vec4<f32>());
         }
@@ -174,7 +197,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     }
 #for q in 0..QUADS
     let quad_${q} = min(quad + ${q}u, out_c4 - 1u);
-    var dy_sum_${q} = vec4<f32>();
+    var dy_total_${q} = vec4<f32>();
 #end
 #for r in 0..ROW_QUADS
     let row_${r} = min(row + ${r}u, row_quads - 1u);
@@ -183,7 +206,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     let kx_${r} = i32(row_${r} / in_c4 % params.kernel_w) - i32(params.pad_w);
 #for k in 0..4
 #for q in 0..QUADS
-    var sum_${r}_${k}_${q} = vec4<f32>();
+    var total_${r}_${k}_${q} = vec4<f32>();
 #end
 #end
 #end
@@ -195,30 +218,53 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     var n = i32(first / image_pixels);
     var oy = first % image_pixels / params.out_w;
     var ox = first % params.out_w;
-    for (var pixel = first; pixel < end; pixel++) {
-        let iy = i32(oy * params.stride_h);
-        let ix = i32(ox * params.stride_w);
+    for (var block = first; block < end; block += ${PIXEL_BLOCK}u) {
 #for q in 0..QUADS
-        let dy_${q} = dy[pixel * out_c4 + quad_${q}];
-        dy_sum_${q} += dy_${q};
+        var dy_sum_${q} = vec4<f32>();
 #end
 #for r in 0..ROW_QUADS
-        let iy_${r} = iy + ky_${r};
-        let ix_${r} = ix + kx_${r};
-        let inside_${r} = iy_${r} >= 0 && iy_${r} < i32(params.in_h) && ix_${r} >= 0 && ix_${r} < i32(params.in_w);
-        let pixel_${r} = select(0, (n * i32(params.in_h) + iy_${r}) * i32(params.in_w) + ix_${r}, inside_${r});
-        let x_${r} = select(vec4<f32>(), x[u32(pixel_${r}) * in_c4 + c_${r}], inside_${r});
+#for k in 0..4
 #for q in 0..QUADS
-        sum_${r}_0_${q} += x_${r}.x * dy_${q};
-        sum_${r}_1_${q} += x_${r}.y * dy_${q};
-        sum_${r}_2_${q} += x_${r}.z * dy_${q};
-        sum_${r}_3_${q} += x_${r}.w * dy_${q};
+        var sum_${r}_${k}_${q} = vec4<f32>();
 #end
 #end
-        ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
-        oy = select(oy, oy + 1u, ox == 0u);
-        n = select(n, n + 1, oy == params.out_h);
-        oy = select(oy, 0u, oy == params.out_h);
+#end
+        let block_end = min(block + ${PIXEL_BLOCK}u, end);
+        for (var pixel = block; pixel < block_end; pixel++) {
+            let iy = i32(oy * params.stride_h);
+            let ix = i32(ox * params.stride_w);
+#for q in 0..QUADS
+            let dy_${q} = dy[pixel * out_c4 + quad_${q}];
+            dy_sum_${q} += dy_${q};
+#end
+#for r in 0..ROW_QUADS
+            let iy_${r} = iy + ky_${r};
+            let ix_${r} = ix + kx_${r};
+            let inside_${r} = iy_${r} >= 0 && iy_${r} < i32(params.in_h) && ix_${r} >= 0 && ix_${r} < i32(params.in_w);
+            let pixel_${r} = select(0, (n * i32(params.in_h) + iy_${r}) * i32(params.in_w) + ix_${r}, inside_${r});
+            let x_${r} = select(vec4<f32>(), x[u32(pixel_${r}) * in_c4 + c_${r}], inside_${r});
+#for q in 0..QUADS
+            sum_${r}_0_${q} += x_${r}.x * dy_${q};
+            sum_${r}_1_${q} += x_${r}.y * dy_${q};
+            sum_${r}_2_${q} += x_${r}.z * dy_${q};
+            sum_${r}_3_${q} += x_${r}.w * dy_${q};
+#end
+#end
+            ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
+            oy = select(oy, oy + 1u, ox == 0u);
+            n = select(n, n + 1, oy == params.out_h);
+            oy = select(oy, 0u, oy == params.out_h);
+        }
+#for q in 0..QUADS
+        dy_total_${q} += dy_sum_${q};
+#end
+#for r in 0..ROW_QUADS
+#for k in 0..4
+#for q in 0..QUADS
+        total_${r}_${k}_${q} += sum_${r}_${k}_${q};
+#end
+#end
+#end
     }
 
     let rows = row_quads * 4u;
@@ -226,12 +272,12 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
 #for q in 0..QUADS
     if quad + ${q}u < out_c4 {
         if row == 0u {
-            partials[base + rows * out_c4 + ${q}u] = dy_sum_${q};
+            partials[base + rows * out_c4 + ${q}u] = dy_total_${q};
         }
 #for r in 0..ROW_QUADS
         if row + ${r}u < row_quads {
 #for k in 0..4
-            partials[base + ((row + ${r}u) * 4u + ${k}u) * out_c4 + ${q}u] = sum_${r}_${k}_${q};
+            partials[base + ((row + ${r}u) * 4u + ${k}u) * out_c4 + ${q}u] = total_${r}_${k}_${q};
 #end
         }
 #end

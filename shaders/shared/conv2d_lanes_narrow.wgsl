@@ -29,7 +29,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #for p in 0..PIXELS
     let start_${p} = col_${p} * i32(params.in_c);
 #for q in 0..QUADS
-    var sum_${p}_${q} = vec4<f32>();
+    var total_${p}_${q} = vec4<f32>();
 #end
 #end
 
@@ -41,6 +41,11 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
         let iy_${p} = row_${p} + ky;
         let row_inside_${p} = iy_${p} >= 0 && iy_${p} < i32(params.in_h);
         let line_${p} = (image_${p} + iy_${p}) * positions;
+#end
+#for p in 0..PIXELS
+#for q in 0..QUADS
+        var sum_${p}_${q} = vec4<f32>();
+#end
 #end
         for (var j = 0; j < run; j++) {
 #for q in 0..QUADS
@@ -56,6 +61,11 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #end
 #end
         }
+#for p in 0..PIXELS
+#for q in 0..QUADS
+        total_${p}_${q} += sum_${p}_${q};
+#end
+#end
     }
 
     let relu = vec4<bool>(params.relu != 0u);
@@ -63,7 +73,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     let bias_${q} = bias[quad_${q}];
 #for p in 0..PIXELS
     if first + ${p}u < pixels && quad + ${q}u < out_c4 {
-        let value = sum_${p}_${q} + bias_${q};
+        let value = total_${p}_${q} + bias_${q};
         y[(first + ${p}u) * out_c4 + quad + ${q}u] = select(value, vec4<f32>(), relu & (value < vec4<f32>()));
     }
 #end
@@ -90,14 +100,14 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     }
 #for q in 0..QUADS
     let quad_${q} = min(quad + ${q}u, out_c4 - 1u);
-    var dy_sum_${q} = vec4<f32>();
+    var dy_total_${q} = vec4<f32>();
 #end
 #for r in 0..ROWS
     let row_${r} = min(row + ${r}u, rows - 1u);
     let ky_${r} = i32(row_${r} / run) - i32(params.pad_h);
     let j_${r} = i32(row_${r} % run) - i32(params.pad_w * params.in_c);
 #for q in 0..QUADS
-    var sum_${r}_${q} = vec4<f32>();
+    var total_${r}_${q} = vec4<f32>();
 #end
 #end
 
@@ -109,38 +119,57 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     var n = i32(first / image_pixels);
     var oy = first % image_pixels / params.out_w;
     var ox = first % params.out_w;
-    for (var pixel = first; pixel < end; pixel++) {
-        let iy = i32(oy * params.stride_h);
-        let start = i32(ox * params.stride_w * params.in_c);
+    for (var block = first; block < end; block += ${PIXEL_BLOCK}u) {
 #for q in 0..QUADS
-        let dy_${q} = dy[pixel * out_c4 + quad_${q}];
-        dy_sum_${q} += dy_${q};
+        var dy_sum_${q} = vec4<f32>();
 #end
 #for r in 0..ROWS
-        let iy_${r} = iy + ky_${r};
-        let position_${r} = start + j_${r};
-        let inside_${r} = iy_${r} >= 0 && iy_${r} < i32(params.in_h) && position_${r} >= 0 && position_${r} < positions;
-        let at_${r} = select(0, (n * i32(params.in_h) + iy_${r}) * positions + position_${r}, inside_${r});
-        let x_${r} = select(0.0, x[at_${r}], inside_${r});
 #for q in 0..QUADS
-        sum_${r}_${q} += x_${r} * dy_${q};
+        var sum_${r}_${q} = vec4<f32>();
 #end
 #end
-        ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
-        oy = select(oy, oy + 1u, ox == 0u);
-        n = select(n, n + 1, oy == params.out_h);
-        oy = select(oy, 0u, oy == params.out_h);
+        let block_end = min(block + ${PIXEL_BLOCK}u, end);
+        for (var pixel = block; pixel < block_end; pixel++) {
+            let iy = i32(oy * params.stride_h);
+            let start = i32(ox * params.stride_w * params.in_c);
+#for q in 0..QUADS
+            let dy_${q} = dy[pixel * out_c4 + quad_${q}];
+            dy_sum_${q} += dy_${q};
+#end
+#for r in 0..ROWS
+            let iy_${r} = iy + ky_${r};
+            let position_${r} = start + j_${r};
+            let inside_${r} = iy_${r} >= 0 && iy_${r} < i32(params.in_h) && position_${r} >= 0 && position_${r} < positions;
+            let at_${r} = select(0, (n * i32(params.in_h) + iy_${r}) * positions + position_${r}, inside_${r});
+            let x_${r} = select(0.0, x[at_${r}], inside_${r});
+#for q in 0..QUADS
+            sum_${r}_${q} += x_${r} * dy_${q};
+#end
+#end
+            ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
+            oy = select(oy, oy + 1u, ox == 0u);
+            n = select(n, n + 1, oy == params.out_h);
+            oy = select(oy, 0u, oy == params.out_h);
+        }
+#for q in 0..QUADS
+        dy_total_${q} += dy_sum_${q};
+#end
+#for r in 0..ROWS
+#for q in 0..QUADS
+        total_${r}_${q} += sum_${r}_${q};
+#end
+#end
     }
 
     let base = split * (rows + 1u) * out_c4 + quad;
 #for q in 0..QUADS
     if quad + ${q}u < out_c4 {
         if row == 0u {
-            partials[base + rows * out_c4 + ${q}u] = dy_sum_${q};
+            partials[base + rows * out_c4 + ${q}u] = dy_total_${q};
         }
 #for r in 0..ROWS
         if row + ${r}u < rows {
-            partials[base + (row + ${r}u) * out_c4 + ${q}u] = sum_${r}_${q};
+            partials[base + (row + ${r}u) * out_c4 + ${q}u] = total_${r}_${q};
         }
 #end
     }

@@ -32,12 +32,16 @@ impl Gpu {
     /// `NIN_WGPU_DEFAULT_LIMITS=1`.
     pub fn open(options: &OpenOptions) -> Result<Self, GpuError> {
         let (index, chosen) = adapter::choose(options.device.as_deref())?;
-        let limits =
-            if std::env::var_os("NIN_WGPU_DEFAULT_LIMITS").is_some_and(|v| v == "1") { wgpu::Limits::default() } else { chosen.limits() };
+        let (limits, features) = if std::env::var_os("NIN_WGPU_DEFAULT_LIMITS").is_some_and(|v| v == "1") {
+            (wgpu::Limits::default(), wgpu::Features::empty())
+        } else {
+            (chosen.limits(), chosen.features() & wgpu::Features::SUBGROUP)
+        };
         let description = adapter::describe(index, &chosen);
         let (device, queue) = pollster::block_on(chosen.request_device(&wgpu::DeviceDescriptor {
             label: Some("nin-wgpu"),
             required_limits: limits.clone(),
+            required_features: features,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         }))
@@ -62,7 +66,7 @@ impl Gpu {
         });
         Ok(Gpu {
             pipelines: Pipelines::default(),
-            target: adapter::target(&chosen, &limits, options.class),
+            target: adapter::target(&chosen, &limits, features, options.class),
             uniform_alignment: limits.min_uniform_buffer_offset_alignment.into(),
             adapter: description,
             device,

@@ -2,7 +2,7 @@
 
 use super::{Buffers, Gpu, GpuError, Program, StepUniforms, Submitter};
 use crate::graph::{Case, Lowering, Operand, Tolerance, ValueId};
-use crate::kernels::{DeviceClass, Target};
+use crate::kernels::Target;
 use crate::ops::REGISTRY;
 use crate::passes::{BufferRole, Region, ScheduledDispatch};
 use crate::shape::{Fact, Layout};
@@ -27,10 +27,9 @@ pub struct Verdict {
     pub worst: f64,
 }
 
-/// Runs every case of the registry with the kernels that this adapter gets, those for little work and those for much.
+/// Runs every case of the registry with every kernel that this adapter may be given.
 pub fn self_check(gpu: &Gpu, quick: bool, progress: &mut dyn FnMut(&str)) -> Result<Vec<Verdict>, GpuError> {
-    let for_much = Target { little_work: 0, ..gpu.target().clone() };
-    let has_both = gpu.target().class == DeviceClass::Cpu && gpu.target().little_work < u64::MAX;
+    let targets = gpu.target().with_every_choice();
     let mut verdicts = Vec::new();
     for layer in REGISTRY {
         progress(layer.name);
@@ -46,7 +45,7 @@ pub fn self_check(gpu: &Gpu, quick: bool, progress: &mut dyn FnMut(&str)) -> Res
                 failed: Vec::new(),
                 worst: 0.0,
             });
-            for target in [gpu.target(), &for_much].into_iter().take(if has_both && layer.name == "conv2d" { 2 } else { 1 }) {
+            for target in targets.iter().take(if layer.name == "conv2d" { usize::MAX } else { 1 }) {
                 verdict.cases += 1;
                 match run_case(gpu, target, &case)? {
                     Ok(worst) => verdict.worst = verdict.worst.max(worst),

@@ -14,6 +14,8 @@ pub struct Kernel {
     pub workgroup_size: [u32; 3],
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
+    /// Whether its shader uses operations on subgroups: only for targets with [`Target::subgroup`].
+    pub subgroups: bool,
     /// What the entry point uses, by binding index.
     pub bindings: &'static [Binding],
 }
@@ -93,6 +95,8 @@ pub struct Target {
     /// Multiply-adds below which kernels that compile fast beat kernels that run fast; all of them where a driver
     /// cannot compile large kernels.
     pub little_work: u64,
+    /// Lanes of a subgroup, where the device has subgroups and all are of one size.
+    pub subgroup: Option<u32>,
     /// Largest storage binding in bytes.
     pub max_binding_bytes: u64,
     /// Largest buffer in bytes.
@@ -117,7 +121,28 @@ pub enum DeviceClass {
 impl Target {
     /// The limits every WebGPU adapter has, for the device class; what goldens and `dump` without an adapter use.
     pub fn baseline(class: DeviceClass) -> Self {
-        Target { class, little_work: LITTLE_WORK, max_binding_bytes: 128 << 20, max_buffer_bytes: 256 << 20, offset_alignment: 256 }
+        Target { class, little_work: LITTLE_WORK, subgroup: None, max_binding_bytes: 128 << 20, max_buffer_bytes: 256 << 20, offset_alignment: 256 }
+    }
+
+    /// For programs that run many times: compiling the large kernels pays, where the driver can.
+    pub fn for_long_runs(&self) -> Target {
+        let little_work = if self.little_work == u64::MAX { u64::MAX } else { 0 };
+        Target { little_work, ..self.clone() }
+    }
+
+    /// Targets that differ from this one in what decides between kernels of its class: together they get every kernel
+    /// that the device may be given.
+    pub fn with_every_choice(&self) -> Vec<Target> {
+        let little = Target { little_work: u64::MAX, ..self.clone() };
+        match self.class {
+            DeviceClass::Gpu => vec![self.clone()],
+            DeviceClass::Cpu if self.little_work == u64::MAX => vec![little],
+            DeviceClass::Cpu => {
+                let much = Target { little_work: 0, subgroup: None, ..self.clone() };
+                let with_subgroups = self.subgroup.map(|_| Target { little_work: 0, ..self.clone() });
+                [little, much].into_iter().chain(with_subgroups).collect()
+            }
+        }
     }
 }
 

@@ -142,6 +142,8 @@ pub fn compile(
     target: &Target,
     switches: CompileOptions,
 ) -> Result<CompiledNetwork, BuildError> {
+    // Training and evaluation go over a data set; inference often has one picture.
+    let target = if purpose == Purpose::Infer { target } else { &target.for_long_runs() };
     let mut parts = batch.div_ceil(max_pass);
     loop {
         let micro_batch = batch.div_ceil(parts);

@@ -51,7 +51,7 @@ STEPS = 8
 
 CONFIGS = {
     "nin": dict(seed=3, batch=32, lr=0.05, momentum=0.0, weight_decay=0.0, gain=0.75, last_bias=0.15),
-    "nin-cifar": dict(seed=5, batch=16, lr=0.004, momentum=0.9, weight_decay=1e-4, gain=1.0, last_bias=0.05),
+    "nin-cifar": dict(seed=5, batch=16, lr=0.001, momentum=0.9, weight_decay=1e-4, gain=1.0, last_bias=0.05),
 }
 
 

@@ -21,17 +21,15 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
     trials
 }
 
-/// Runs cases with the kernels of a class; the error lists those that failed. Convolutions of CPU devices run with the
-/// kernels for little work and with those for much, whatever their size, unless the driver cannot compile the latter.
+/// Runs cases with every kernel of a class that the device may be given, whatever the size of the case; the error lists
+/// those that failed.
 pub fn run_all(gpu: &Gpu, class: DeviceClass, cases: Vec<Case>) -> Result<(), String> {
-    let for_little = Target { class, little_work: u64::MAX, ..gpu.target().clone() };
-    let for_much = Target { little_work: 0, ..for_little.clone() };
-    let compiles_large = gpu.target().little_work < u64::MAX;
+    let targets = Target { class, ..gpu.target().clone() }.with_every_choice();
     let mut count = 0;
     let mut failed = Vec::new();
     for case in cases {
-        let has_both = class == DeviceClass::Cpu && compiles_large && case.op.name().starts_with("conv2d");
-        for target in [&for_little, &for_much].into_iter().take(if has_both { 2 } else { 1 }) {
+        let has_variants = case.op.name().starts_with("conv2d");
+        for target in targets.iter().take(if has_variants { usize::MAX } else { 1 }) {
             count += 1;
             match run_case(gpu, target, &case) {
                 Ok(Ok(_)) => {}

@@ -5,7 +5,7 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage};
 use nin_wgpu::kernels::{ALL, BindingKind, Kernel};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// WebGPU's defaults, and the workgroup memory of the smallest devices.
 const MOST_STORAGE_BUFFERS: usize = 8;
@@ -18,10 +18,16 @@ pub fn modules() -> BTreeMap<&'static str, &'static str> {
     ALL.iter().map(|kernel| (kernel.module, kernel.source)).collect()
 }
 
-/// Parses and validates without any optional capability: no f16, no subgroups, no 64-bit numbers.
+/// Shaders that need subgroups; all others need nothing that a WebGPU device may lack.
+fn subgroup_modules() -> BTreeSet<&'static str> {
+    ALL.iter().filter(|kernel| kernel.subgroups).map(|kernel| kernel.module).collect()
+}
+
+/// Parses and validates with no optional capability (f16, 64-bit numbers, ...) but subgroups where the table says so.
 fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    let capabilities = if subgroup_modules().contains(name) { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
     (module, info)
@@ -81,7 +87,7 @@ fn kernels_translate_to_spirv() {
 
 #[test]
 fn kernels_translate_to_msl() {
-    let options = msl::Options { lang_version: (2, 0), ..msl::Options::default() };
+    let options = msl::Options { lang_version: (2, 1), ..msl::Options::default() };
     for_every_kernel(|kernel, module, info| {
         let entry_point = Some((ShaderStage::Compute, kernel.entry.to_string()));
         let pipeline = msl::PipelineOptions { entry_point, ..msl::PipelineOptions::default() };
@@ -95,7 +101,7 @@ fn kernels_translate_to_msl() {
 
 #[test]
 fn kernels_translate_to_hlsl() {
-    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V5_1, ..hlsl::Options::default() };
+    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..hlsl::Options::default() };
     for_every_kernel(|kernel, module, info| {
         let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, kernel.entry.to_string())) };
         let mut text = String::new();
@@ -119,6 +125,11 @@ fn kernels_keep_to_the_limits_of_every_device() {
         assert!(kernel.workgroup_size[2] <= 64, "{name}");
         assert!(kernel.workgroup_bytes <= MOST_WORKGROUP_BYTES, "{name}: {} bytes of workgroup memory", kernel.workgroup_bytes);
     }
+}
+
+#[test]
+fn only_convolutions_for_subgroups_need_them() {
+    assert_eq!(subgroup_modules(), BTreeSet::from(["conv2d_subgroup", "conv2d_subgroup_narrow"]));
 }
 
 #[test]

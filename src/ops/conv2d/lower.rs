@@ -4,7 +4,7 @@ use super::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight};
 use crate::graph::{Lowered, Lowering, Operand};
 use crate::kernels::{
     Conv2dParams, DeviceClass, Dispatch, Target, conv2d_lanes, conv2d_lanes_narrow, conv2d_lanes_narrow_small, conv2d_lanes_scalar,
-    conv2d_lanes_small, conv2d_reduce, conv2d_tiled, workgroups_for,
+    conv2d_lanes_small, conv2d_reduce, conv2d_subgroup, conv2d_subgroup_narrow, conv2d_tiled, workgroups_for,
 };
 use crate::shape::{Fact, Window, channels_in_memory};
 
@@ -22,6 +22,10 @@ enum Variant {
     LanesNarrowSmall,
     /// `conv2d_lanes_scalar`: CPU devices, any channels.
     LanesScalar,
+    /// `conv2d_subgroup`: as `Lanes`, where subgroups are 8 lanes wide.
+    Subgroup,
+    /// `conv2d_subgroup_narrow`: as `LanesNarrow`, where subgroups are 8 lanes wide.
+    SubgroupNarrow,
     /// `conv2d_tiled`: GPUs, any channels.
     Tiled,
 }
@@ -44,20 +48,43 @@ struct Tiling {
 /// beside computing them.
 const MIN_PIXELS_PER_SPLIT: u32 = 64;
 
+/// What a direction computes, as a matrix: `rows` by `channels` results.
+enum Results {
+    /// Rows are pixels.
+    Pixels { rows: u32, channels: u32 },
+    /// Rows are those of the weight: (ky, kx, c).
+    Weights { rows: u32, channels: u32 },
+}
+
 impl Variant {
     /// CPU devices run barriers and workgroup memory badly, so they get the lanes; `vec4` loads need whole quads. Small
-    /// tiles where compiling large ones would take longer than computing.
-    fn choose(target: &Target, params: &Conv2dParams) -> Self {
+    /// tiles where compiling large ones would take longer than computing; tiles of subgroups are the largest, and good
+    /// where at least half of a tile is used.
+    fn choose(target: &Target, params: &Conv2dParams, results: &Results) -> Self {
         let sums = u64::from(params.batch * params.out_h * params.out_w) * u64::from(params.out_c);
         let is_little = sums * u64::from(params.kernel_h * params.kernel_w * params.in_c) < target.little_work;
+        let subgroups = |variant: Self| target.subgroup == Some(8) && variant.use_of_tiles(results) >= 0.5;
         match (target.class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
             (DeviceClass::Gpu, ..) => Self::Tiled,
             (DeviceClass::Cpu, true, true) if is_little => Self::LanesSmall,
+            (DeviceClass::Cpu, true, true) if subgroups(Self::Subgroup) => Self::Subgroup,
             (DeviceClass::Cpu, true, true) => Self::Lanes,
             (DeviceClass::Cpu, false, true) if is_little => Self::LanesNarrowSmall,
+            (DeviceClass::Cpu, false, true) if subgroups(Self::SubgroupNarrow) => Self::SubgroupNarrow,
             (DeviceClass::Cpu, false, true) => Self::LanesNarrow,
             (DeviceClass::Cpu, _, false) => Self::LanesScalar,
         }
+    }
+
+    /// The share of its tiles' results that are results of the convolution.
+    fn use_of_tiles(self, results: &Results) -> f64 {
+        let tiling = self.tiling();
+        let (rows, tile_rows, channels) = match results {
+            Results::Pixels { rows, channels } => (*rows, tiling.pixels, *channels),
+            Results::Weights { rows, channels } => (*rows, tiling.rows, *channels),
+        };
+        let share = |used: u32, tile: u32| f64::from(used) / f64::from(used.next_multiple_of(tile));
+        share(rows, tile_rows) * share(channels, tiling.channels)
     }
 
     fn tiling(self) -> Tiling {
@@ -65,6 +92,7 @@ impl Variant {
             Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 4, per_workgroup: 8, wanted: 32 },
             Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 8, wanted: 32 },
             Self::LanesScalar => Tiling { pixels: 4, channels: 4, rows: 4, per_workgroup: 8, wanted: 32 },
+            Self::Subgroup | Self::SubgroupNarrow => Tiling { pixels: 64, channels: 32, rows: 64, per_workgroup: 1, wanted: 32 },
             Self::Tiled => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1, wanted: 512 },
         }
     }
@@ -103,37 +131,39 @@ fn params(window: &Window, x: &Fact, y: &Fact, relu: bool) -> Conv2dParams {
 
 pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
     let params = params(&op.window, node.inputs[0], node.outputs[0], op.relu);
-    let variant = Variant::choose(node.target, &params);
-    let workgroups = variant.workgroups(params.batch * params.out_h * params.out_w, params.out_c);
+    let pixels = params.batch * params.out_h * params.out_w;
+    let variant = Variant::choose(node.target, &params, &Results::Pixels { rows: pixels, channels: params.out_c });
+    let workgroups = variant.workgroups(pixels, params.out_c);
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
         Variant::Lanes => conv2d_lanes::forward,
         Variant::LanesSmall => conv2d_lanes_small::forward,
         Variant::LanesNarrow => conv2d_lanes_narrow::forward,
         Variant::LanesNarrowSmall => conv2d_lanes_narrow_small::forward,
         Variant::LanesScalar => conv2d_lanes_scalar::forward,
+        Variant::Subgroup => conv2d_subgroup::forward,
+        Variant::SubgroupNarrow => conv2d_subgroup_narrow::forward,
         Variant::Tiled => conv2d_tiled::forward,
     };
     kernel(params, Operand::Input(0), Operand::Input(1), Operand::Input(2), Operand::Output(0), workgroups).into()
 }
 
-/// Training runs long enough to be worth the large tiles of the gradients, where the driver compiles them at all.
-fn for_training(target: &Target) -> Target {
-    let little_work = if target.little_work == u64::MAX { u64::MAX } else { 0 };
-    Target { little_work, ..target.clone() }
-}
-
 pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> Lowered {
     let params = params(&op.window, node.outputs[0], node.inputs[0], op.mask);
-    let variant = match Variant::choose(&for_training(node.target), &params) {
-        // Narrow layers come first and rarely need this gradient: it has no kernel of its own.
-        Variant::LanesNarrow | Variant::LanesNarrowSmall => Variant::LanesScalar,
+    let pixels = params.batch * params.in_h * params.in_w;
+    let results = Results::Pixels { rows: pixels, channels: params.in_c };
+    // Narrow layers come first and rarely need this gradient: it has no kernel of its own.
+    let variant = match Variant::choose(node.target, &params, &results) {
+        Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::SubgroupNarrow => Variant::LanesScalar,
         other => other,
     };
-    let workgroups = variant.workgroups(params.batch * params.in_h * params.in_w, params.in_c);
+    let workgroups = variant.workgroups(pixels, params.in_c);
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
         Variant::Lanes => conv2d_lanes::backward_input,
         Variant::LanesSmall => conv2d_lanes_small::backward_input,
-        Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::LanesScalar => conv2d_lanes_scalar::backward_input,
+        Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::SubgroupNarrow | Variant::LanesScalar => {
+            conv2d_lanes_scalar::backward_input
+        }
+        Variant::Subgroup => conv2d_subgroup::backward_input,
         Variant::Tiled => conv2d_tiled::backward_input,
     };
     // Without a mask the kernel does not read x: dy stands in for it.
@@ -143,9 +173,9 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
 
 pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) -> Lowered {
     let mut params = params(&op.window, node.inputs[0], node.inputs[1], false);
-    let variant = Variant::choose(&for_training(node.target), &params);
-    let tiling = variant.tiling();
     let rows = params.kernel_h * params.kernel_w * params.in_c;
+    let variant = Variant::choose(node.target, &params, &Results::Weights { rows, channels: params.out_c });
+    let tiling = variant.tiling();
     let pixels = params.batch * params.out_h * params.out_w;
     // One more row than the filter has: the bias gradient.
     let elements = (rows as usize + 1) * params.out_c as usize;
@@ -164,6 +194,8 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
         Variant::LanesNarrow => conv2d_lanes_narrow::backward_weight,
         Variant::LanesNarrowSmall => conv2d_lanes_narrow_small::backward_weight,
         Variant::LanesScalar => conv2d_lanes_scalar::backward_weight,
+        Variant::Subgroup => conv2d_subgroup::backward_weight,
+        Variant::SubgroupNarrow => conv2d_subgroup_narrow::backward_weight,
         Variant::Tiled => conv2d_tiled::backward_weight,
     };
     let partials = Operand::Scratch(0);

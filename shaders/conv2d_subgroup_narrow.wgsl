@@ -1,0 +1,205 @@
+// 2-D convolution of maps with 1 to 3 channels (first layers) for CPU devices whose subgroups are 8 lanes wide: what
+// conv2d_subgroup.wgsl does, with scalar loads of x. Output channels in memory are a multiple of 4.
+//
+// A first layer rarely needs its input gradient: there is none here.
+
+#import "shared/grid.wgsl"
+#import "shared/conv2d.wgsl"
+
+#define LANES 8
+#define PIXEL_LANES 4
+#define CHANNEL_LANES 2
+// Results of one lane: pixels by quads of channels, or weight rows by quads of channels.
+#define PIXELS 16
+#define QUADS 4
+#define ROWS 16
+
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
+
+// A subgroup: PIXEL_LANES * PIXELS output pixels by CHANNEL_LANES * QUADS quads of output channels.
+@compute @workgroup_size(${LANES})
+fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
+        @builtin(subgroup_invocation_id) lane: u32) {
+    let out_c4 = params.out_c / 4u;
+    let pixels = params.batch * params.out_h * params.out_w;
+    let pixel_tiles = (pixels + ${PIXEL_LANES * PIXELS - 1}u) / ${PIXEL_LANES * PIXELS}u;
+    let tile = workgroup_index(wid, num);
+    let first = tile % pixel_tiles * ${PIXEL_LANES * PIXELS}u;
+    let first_quad = tile / pixel_tiles * ${CHANNEL_LANES * QUADS}u;
+    if first_quad >= out_c4 {
+        return;
+    }
+    let grid_row = lane % ${PIXEL_LANES}u;
+    let grid_column = lane / ${PIXEL_LANES}u;
+    // What this lane loads: pixels `lane`, LANES + lane, ..., and of every row of the filter quad `lane`.
+    let image_pixels = params.out_h * params.out_w;
+#for l in 0..PIXEL_LANES*PIXELS/LANES
+    let pixel_${l} = first + ${l * LANES}u + lane;
+    let image_${l} = i32(min(pixel_${l} / image_pixels, params.batch - 1u) * params.in_h);
+    let row_${l} = i32(pixel_${l} % image_pixels / params.out_w * params.stride_h) - i32(params.pad_h);
+    let start_${l} = (i32(pixel_${l} % params.out_w * params.stride_w) - i32(params.pad_w)) * i32(params.in_c);
+#end
+    let w_lane = min(first_quad + lane, out_c4 - 1u);
+
+#for p in 0..PIXELS
+#for q in 0..QUADS
+    var total_${p}_${q} = vec4<f32>();
+#end
+#end
+    let positions = i32(params.in_w * params.in_c);
+    let run = i32(params.kernel_w * params.in_c);
+    var w_row = 0u;
+    for (var ky = 0; ky < i32(params.kernel_h); ky++) {
+#for l in 0..PIXEL_LANES*PIXELS/LANES
+        let iy_${l} = row_${l} + ky;
+        let row_inside_${l} = iy_${l} >= 0 && iy_${l} < i32(params.in_h);
+        let line_${l} = (image_${l} + iy_${l}) * positions;
+#end
+#for p in 0..PIXELS
+#for q in 0..QUADS
+        var sum_${p}_${q} = vec4<f32>();
+#end
+#end
+        for (var j = 0; j < run; j++) {
+            let w_loaded = weight[w_row + w_lane];
+#for q in 0..QUADS
+            let w_${q} = subgroupShuffle(w_loaded, ${q * CHANNEL_LANES}u + grid_column);
+#end
+            w_row += out_c4;
+#for l in 0..PIXEL_LANES*PIXELS/LANES
+            let position_${l} = start_${l} + j;
+            let inside_${l} = row_inside_${l} && position_${l} >= 0 && position_${l} < positions;
+            let x_loaded_${l} = select(0.0, x[select(0, line_${l} + position_${l}, inside_${l})], inside_${l});
+#end
+#for p in 0..PIXELS
+            let x_${p} = subgroupShuffle(x_loaded_${p * PIXEL_LANES / LANES}, ${p * PIXEL_LANES % LANES}u + grid_row);
+#for q in 0..QUADS
+            sum_${p}_${q} += x_${p} * w_${q};
+#end
+#end
+        }
+#for p in 0..PIXELS
+#for q in 0..QUADS
+        total_${p}_${q} += sum_${p}_${q};
+#end
+#end
+    }
+
+    let relu = vec4<bool>(params.relu != 0u);
+#for q in 0..QUADS
+    let quad_${q} = first_quad + ${q * CHANNEL_LANES}u + grid_column;
+    if quad_${q} < out_c4 {
+        let bias_${q} = bias[quad_${q}];
+#for p in 0..PIXELS
+        if first + ${p * PIXEL_LANES}u + grid_row < pixels {
+            let value = total_${p}_${q} + bias_${q};
+            y[(first + ${p * PIXEL_LANES}u + grid_row) * out_c4 + quad_${q}] = select(value, vec4<f32>(), relu & (value < vec4<f32>()));
+        }
+#end
+    }
+#end
+}
+
+// A subgroup: PIXEL_LANES * ROWS weight rows, a row being one (ky, kx, c), by CHANNEL_LANES * QUADS quads of output
+// channels, summed over the pixels of one split, and the sums of dy: those of the first rows' tiles are the bias gradient.
+@compute @workgroup_size(${LANES})
+fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
+        @builtin(subgroup_invocation_id) lane: u32) {
+    let out_c4 = params.out_c / 4u;
+    let run = params.kernel_w * params.in_c;
+    let rows = params.kernel_h * run;
+    let row_tiles = (rows + ${PIXEL_LANES * ROWS - 1}u) / ${PIXEL_LANES * ROWS}u;
+    let tiles = row_tiles * ((out_c4 + ${CHANNEL_LANES * QUADS - 1}u) / ${CHANNEL_LANES * QUADS}u);
+    let index = workgroup_index(wid, num);
+    let split = index / tiles;
+    let first_row = index % tiles % row_tiles * ${PIXEL_LANES * ROWS}u;
+    let first_quad = index % tiles / row_tiles * ${CHANNEL_LANES * QUADS}u;
+    if split >= params.splits {
+        return;
+    }
+    let grid_row = lane % ${PIXEL_LANES}u;
+    let grid_column = lane / ${PIXEL_LANES}u;
+    // What this lane loads at every pixel: rows `lane`, LANES + lane, ..., and quad `lane` of dy.
+#for l in 0..PIXEL_LANES*ROWS/LANES
+    let row_${l} = min(first_row + ${l * LANES}u + lane, rows - 1u);
+    let ky_${l} = i32(row_${l} / run) - i32(params.pad_h);
+    let j_${l} = i32(row_${l} % run) - i32(params.pad_w * params.in_c);
+#end
+    let dy_lane = min(first_quad + lane, out_c4 - 1u);
+
+    var dy_total = vec4<f32>();
+#for r in 0..ROWS
+#for q in 0..QUADS
+    var total_${r}_${q} = vec4<f32>();
+#end
+#end
+    let positions = i32(params.in_w * params.in_c);
+    let pixels = params.batch * params.out_h * params.out_w;
+    let image_pixels = params.out_h * params.out_w;
+    let first = split * params.pixels_per_split;
+    let end = min(first + params.pixels_per_split, pixels);
+    var n = i32(first / image_pixels);
+    var oy = first % image_pixels / params.out_w;
+    var ox = first % params.out_w;
+    for (var block = first; block < end; block += ${PIXEL_BLOCK}u) {
+        var dy_sum = vec4<f32>();
+#for r in 0..ROWS
+#for q in 0..QUADS
+        var sum_${r}_${q} = vec4<f32>();
+#end
+#end
+        let block_end = min(block + ${PIXEL_BLOCK}u, end);
+        for (var pixel = block; pixel < block_end; pixel++) {
+            let dy_loaded = dy[pixel * out_c4 + dy_lane];
+            dy_sum += dy_loaded;
+#for q in 0..QUADS
+            let dy_${q} = subgroupShuffle(dy_loaded, ${q * CHANNEL_LANES}u + grid_column);
+#end
+            let iy = i32(oy * params.stride_h);
+            let start = i32(ox * params.stride_w * params.in_c);
+#for l in 0..PIXEL_LANES*ROWS/LANES
+            let iy_${l} = iy + ky_${l};
+            let position_${l} = start + j_${l};
+            let inside_${l} = iy_${l} >= 0 && iy_${l} < i32(params.in_h) && position_${l} >= 0 && position_${l} < positions;
+            let at_${l} = select(0, (n * i32(params.in_h) + iy_${l}) * positions + position_${l}, inside_${l});
+            let x_loaded_${l} = select(0.0, x[at_${l}], inside_${l});
+#end
+#for r in 0..ROWS
+            let x_${r} = subgroupShuffle(x_loaded_${r * PIXEL_LANES / LANES}, ${r * PIXEL_LANES % LANES}u + grid_row);
+#for q in 0..QUADS
+            sum_${r}_${q} += x_${r} * dy_${q};
+#end
+#end
+            ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
+            oy = select(oy, oy + 1u, ox == 0u);
+            n = select(n, n + 1, oy == params.out_h);
+            oy = select(oy, 0u, oy == params.out_h);
+        }
+        dy_total += dy_sum;
+#for r in 0..ROWS
+#for q in 0..QUADS
+        total_${r}_${q} += sum_${r}_${q};
+#end
+#end
+    }
+
+    let base = split * (rows + 1u) * out_c4;
+    if first_row == 0u && first_quad + lane < out_c4 {
+        partials[base + rows * out_c4 + first_quad + lane] = dy_total;
+    }
+#for q in 0..QUADS
+    let quad_${q} = first_quad + ${q * CHANNEL_LANES}u + grid_column;
+    if quad_${q} < out_c4 {
+#for r in 0..ROWS
+        if first_row + ${r * PIXEL_LANES}u + grid_row < rows {
+            partials[base + (first_row + ${r * PIXEL_LANES}u + grid_row) * out_c4 + quad_${q}] = total_${r}_${q};
+        }
+#end
+    }
+#end
+}
