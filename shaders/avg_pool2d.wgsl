@@ -25,7 +25,7 @@ fn window_size(oy: u32, ox: u32) -> f32 {
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
-    if i >= params.words {
+    if i >= params.elements {
         return;
     }
     let place = place_of(i, params.out_h, params.out_w);
@@ -63,7 +63,7 @@ fn gradient(i: u32) -> f32 {
 @compute @workgroup_size(64)
 fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
-    if i < params.words {
+    if i < params.elements {
         dx[i] = gradient(i);
     }
 }
@@ -72,7 +72,7 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups
 @compute @workgroup_size(64)
 fn backward_masked(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
-    if i < params.words {
+    if i < params.elements {
         dx[i] = select(0.0, gradient(i), x[i] > 0.0);
     }
 }

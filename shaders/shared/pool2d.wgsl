@@ -1,8 +1,8 @@
 // Constants of a pooling dispatch, and which windows cover a pixel. Padding is at most half the kernel, so every window
 // holds at least one pixel.
-struct Params {
-    words: u32,       // elements the entry point writes
-    channels: u32,    // in memory
+struct Pool2dParams {
+    elements: u32,    // what the entry point writes: words, or quads of channels
+    channels: u32,    // elements of a pixel
     in_h: u32,
     in_w: u32,
     out_h: u32,
@@ -15,7 +15,7 @@ struct Params {
     pad_w: u32,
 }
 
-@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(0) var<uniform> params: Pool2dParams;
 
 // An element of a tensor [image][row][column][channel].
 struct Place {

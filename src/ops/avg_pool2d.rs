@@ -78,7 +78,7 @@ impl Op for AvgPool2d {
 
     fn lower(&self, node: &Lowering<'_>) -> Lowered {
         let words = node.outputs[0].words();
-        let params = pool_params!(avg_pool2d, &self.window, node.inputs[0], node.outputs[0], words);
+        let params = pool_params(&self.window, node.inputs[0], node.outputs[0], words, 1);
         let workgroups = workgroups_for(&avg_pool2d::FORWARD, words);
         avg_pool2d::forward(params, Operand::Input(0), Operand::Output(0), workgroups).into()
     }
@@ -112,7 +112,7 @@ impl Op for AvgPool2dBackward {
 
     fn lower(&self, node: &Lowering<'_>) -> Lowered {
         let words = node.outputs[0].words();
-        let params = pool_params!(avg_pool2d, &self.window, node.outputs[0], node.inputs[0], words);
+        let params = pool_params(&self.window, node.outputs[0], node.inputs[0], words, 1);
         let (dy, dx) = (Operand::Input(0), Operand::Output(0));
         if self.masked {
             let workgroups = workgroups_for(&avg_pool2d::BACKWARD_MASKED, words);

@@ -1,9 +1,9 @@
 //! Max pooling.
 
-use super::pool::{covered, expect, masked, pool_params, pooled, shapes};
+use super::pool::{covered, expect, masked, pool_params, pooled, shapes, words_per_element};
 use super::{random_integers, random_reals};
 use crate::graph::{Case, Gradient, GraphError, Lowered, Lowering, Op, Operand, Tolerance, ValueId};
-use crate::kernels::{Step, max_pool2d, workgroups_for};
+use crate::kernels::{Step, max_pool2d, max_pool2d_scalar, workgroups_for};
 use crate::shape::{Fact, Shape, ShapeError, Window, channels_in_memory};
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -58,13 +58,15 @@ impl Op for MaxPool2d {
     }
 
     fn lower(&self, node: &Lowering<'_>) -> Lowered {
-        let words = node.outputs[0].words();
-        let params = pool_params!(max_pool2d, &self.window, node.inputs[0], node.outputs[0], words);
+        let per_element = words_per_element(node.outputs[0]);
+        let params = pool_params(&self.window, node.inputs[0], node.outputs[0], node.outputs[0].words(), per_element);
         let (x, y, winner) = (Operand::Input(0), Operand::Output(0), Operand::Output(1));
-        if node.is_read[1] {
-            max_pool2d::forward(params, x, y, winner, workgroups_for(&max_pool2d::FORWARD, words)).into()
-        } else {
-            max_pool2d::forward_no_indices(params, x, y, workgroups_for(&max_pool2d::FORWARD_NO_INDICES, words)).into()
+        let workgroups = workgroups_for(&max_pool2d::FORWARD, params.elements as usize);
+        match (node.is_read[1], per_element) {
+            (true, 4) => max_pool2d::forward(params, x, y, winner, workgroups).into(),
+            (true, _) => max_pool2d_scalar::forward(params, x, y, winner, workgroups).into(),
+            (false, 4) => max_pool2d::forward_no_indices(params, x, y, workgroups).into(),
+            (false, _) => max_pool2d_scalar::forward_no_indices(params, x, y, workgroups).into(),
         }
     }
 
@@ -123,14 +125,15 @@ impl Op for MaxPool2dBackward {
     }
 
     fn lower(&self, node: &Lowering<'_>) -> Lowered {
-        let words = node.outputs[0].words();
-        let params = pool_params!(max_pool2d, &self.window, node.outputs[0], node.inputs[0], words);
+        let per_element = words_per_element(node.outputs[0]);
+        let params = pool_params(&self.window, node.outputs[0], node.inputs[0], node.outputs[0].words(), per_element);
         let (dy, winner, dx) = (Operand::Input(0), Operand::Input(1), Operand::Output(0));
-        if self.masked {
-            let workgroups = workgroups_for(&max_pool2d::BACKWARD_MASKED, words);
-            max_pool2d::backward_masked(params, Operand::Input(2), dy, winner, dx, workgroups).into()
-        } else {
-            max_pool2d::backward(params, dy, winner, dx, workgroups_for(&max_pool2d::BACKWARD, words)).into()
+        let workgroups = workgroups_for(&max_pool2d::BACKWARD, params.elements as usize);
+        match (self.masked, per_element) {
+            (true, 4) => max_pool2d::backward_masked(params, Operand::Input(2), dy, winner, dx, workgroups).into(),
+            (true, _) => max_pool2d_scalar::backward_masked(params, Operand::Input(2), dy, winner, dx, workgroups).into(),
+            (false, 4) => max_pool2d::backward(params, dy, winner, dx, workgroups).into(),
+            (false, _) => max_pool2d_scalar::backward(params, dy, winner, dx, workgroups).into(),
         }
     }
 

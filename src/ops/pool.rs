@@ -1,6 +1,7 @@
 //! What the pooling layers share: their shape rule, the constants of their kernels and their windows on the host.
 
-use crate::shape::{Fact, Layout, ShapeError, Window};
+use crate::kernels::Pool2dParams;
+use crate::shape::{Fact, Layout, ShapeError, Window, channels_in_memory};
 use crate::tensor::Tensor;
 use std::ops::Range;
 
@@ -30,30 +31,31 @@ pub(super) fn expect(expected: &Fact, got: &Fact) -> Result<(), ShapeError> {
     Err(ShapeError::Mismatch { expected: expected.shape.to_string(), got: got.shape.to_string() })
 }
 
-/// `Params` of a pooling shader (`shaders/shared/pool2d.wgsl`): the module, the window, the facts of the pool's input
-/// and output, and the elements to write.
-macro_rules! pool_params {
-    ($module:ident, $window:expr, $input:expr, $output:expr, $words:expr) => {{
-        let window: &$crate::shape::Window = $window;
-        let [_, channels, in_h, in_w] = $input.shape.four();
-        let [_, _, out_h, out_w] = $output.shape.four();
-        $module::Params {
-            words: $words as u32,
-            channels: $crate::shape::channels_in_memory(channels) as u32,
-            in_h: in_h as u32,
-            in_w: in_w as u32,
-            out_h: out_h as u32,
-            out_w: out_w as u32,
-            kernel_h: window.kernel[0] as u32,
-            kernel_w: window.kernel[1] as u32,
-            stride_h: window.stride[0] as u32,
-            stride_w: window.stride[1] as u32,
-            pad_h: window.padding[0] as u32,
-            pad_w: window.padding[1] as u32,
-        }
-    }};
+/// Constants of a pooling kernel (`shaders/shared/pool2d.wgsl`): the window, the facts of the pool's input and output,
+/// and the `words` to write, `per_element` (1 or 4) of which are one element.
+pub(super) fn pool_params(window: &Window, input: &Fact, output: &Fact, words: usize, per_element: usize) -> Pool2dParams {
+    let [_, channels, in_h, in_w] = input.shape.four();
+    let [_, _, out_h, out_w] = output.shape.four();
+    Pool2dParams {
+        elements: (words / per_element) as u32,
+        channels: (channels_in_memory(channels) / per_element) as u32,
+        in_h: in_h as u32,
+        in_w: in_w as u32,
+        out_h: out_h as u32,
+        out_w: out_w as u32,
+        kernel_h: window.kernel[0] as u32,
+        kernel_w: window.kernel[1] as u32,
+        stride_h: window.stride[0] as u32,
+        stride_w: window.stride[1] as u32,
+        pad_h: window.padding[0] as u32,
+        pad_w: window.padding[1] as u32,
+    }
 }
-pub(super) use pool_params;
+
+/// Words of one element of max pooling's kernels: quads where channels in memory allow.
+pub(super) fn words_per_element(fact: &Fact) -> usize {
+    if channels_in_memory(fact.shape.four()[1]).is_multiple_of(4) { 4 } else { 1 }
+}
 
 /// The pixels along one axis that window number `at` covers.
 pub(super) fn covered(window: &Window, axis: usize, at: usize, input: usize) -> Range<usize> {
