@@ -11,6 +11,8 @@
 // Dawn's null backend is used: it validates everything and runs nothing, so no GPU is needed.
 // naga, which the build uses, accepts some shaders that the WGSL standard forbids (a barrier in
 // non-uniform control flow, for example); a browser or Dawn would refuse them, and so does this.
+// Subgroups are an extension: shaders that use them get the line `enable subgroups;`, which naga
+// does not know, and the device is asked for the feature.
 // Every entry point also becomes a compute pipeline, which checks bindings, workgroup sizes and
 // workgroup memory against WebGPU's default limits.
 //
@@ -36,7 +38,7 @@ function shaderFiles(root) {
     .sort();
 }
 
-/** A device on Dawn's null backend with WebGPU's default limits, and the instance it belongs to. */
+/** A device on Dawn's null backend with WebGPU's default limits and subgroups, and the instance it belongs to. */
 async function nullDevice() {
   const require = createRequire(join(resolve(modules), 'package.json'));
   const { create, globals } = await import(pathToFileURL(require.resolve('webgpu')));
@@ -44,7 +46,7 @@ async function nullDevice() {
   const gpu = create(['backend=null']);
   const adapter = await gpu.requestAdapter();
   if (!adapter) throw new Error('Dawn offers no null adapter');
-  return { gpu, device: await adapter.requestDevice() };
+  return { gpu, device: await adapter.requestDevice({ requiredFeatures: ['subgroups'] }) };
 }
 
 /** Runs `action` and returns its result and the text of the validation error it caused, if any. */
@@ -60,8 +62,11 @@ async function validated(device, action) {
   return { result, error: scoped?.message ?? thrown?.message };
 }
 
+const withoutComments = (code) => code.replace(/\/\/.*$/gm, '');
+
 /** Messages about one shader: `{ errors, notes, entries }`, each a list of strings. */
-async function checkShader(device, label, code) {
+async function checkShader(device, label, source) {
+  const code = /\bsubgroup\w*\b/.test(withoutComments(source)) ? `enable subgroups; ${source}` : source;
   const errors = [];
   const notes = [];
   const { result: module, error } = await validated(device, () =>
@@ -75,8 +80,7 @@ async function checkShader(device, label, code) {
   if (error && errors.length === 0) errors.push(`${label}: ${error}`);
   if (errors.length > 0) return { errors, notes, entries: [] };
 
-  const withoutComments = code.replace(/\/\/.*$/gm, '');
-  const entries = [...withoutComments.matchAll(/@compute\b[^{;]*?\bfn\s+(\w+)/g)].map((m) => m[1]);
+  const entries = [...withoutComments(code).matchAll(/@compute\b[^{;]*?\bfn\s+(\w+)/g)].map((m) => m[1]);
   if (entries.length === 0) errors.push(`${label}: no compute entry point`);
   for (const entryPoint of entries) {
     const { error: failure } = await validated(device, () =>

@@ -121,7 +121,14 @@ pub enum DeviceClass {
 impl Target {
     /// The limits every WebGPU adapter has, for the device class; what goldens and `dump` without an adapter use.
     pub fn baseline(class: DeviceClass) -> Self {
-        Target { class, little_work: LITTLE_WORK, subgroup: None, max_binding_bytes: 128 << 20, max_buffer_bytes: 256 << 20, offset_alignment: 256 }
+        Target {
+            class,
+            little_work: LITTLE_WORK,
+            subgroup: None,
+            max_binding_bytes: 128 << 20,
+            max_buffer_bytes: 256 << 20,
+            offset_alignment: 256,
+        }
     }
 
     /// For programs that run many times: compiling the large kernels pays, where the driver can.
