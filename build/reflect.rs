@@ -51,12 +51,12 @@ pub enum BindingKind {
 pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
     let path = format!("{name}.wgsl (expanded)");
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string_with_path(source, &path))?;
-    let validate = |capabilities| Validator::new(ValidationFlags::all(), capabilities).validate(&module);
-    let (subgroups, validated) = match validate(Capabilities::empty()) {
-        Ok(info) => (false, Ok(info)),
-        Err(_) => (true, validate(Capabilities::SUBGROUP)),
+    let message = |error: naga::WithSpan<naga::valid::ValidationError>| error.emit_to_string_with_path(source, &path);
+    let validate = |capabilities| Validator::new(ValidationFlags::all(), capabilities).validate(&module).map_err(message);
+    let (subgroups, info) = match validate(Capabilities::empty()) {
+        Ok(info) => (false, info),
+        Err(_) => (true, validate(Capabilities::SUBGROUP)?),
     };
-    let info = validated.map_err(|e| e.emit_to_string_with_path(source, &path))?;
     let mut layouter = Layouter::default();
     layouter.update(module.to_ctx()).map_err(|e| format!("{path}: {e}"))?;
 

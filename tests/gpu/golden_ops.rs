@@ -93,11 +93,12 @@ pub fn goldens() -> Result<Goldens, String> {
     serde_json::from_str(include_str!("../goldens/ops.json")).map_err(|e| format!("ops.json: {e}"))
 }
 
+type Check = fn(&Gpu, &Target) -> Result<(), String>;
+
 pub fn trials(device: Option<&Device>) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (class, label) in CLASSES {
-        let tests: [(&str, fn(&Gpu, &Target) -> Result<(), String>); 3] =
-            [("pools", pools), ("cross_entropy", cross_entropy), ("interpolate", interpolate)];
+        let tests: [(&str, Check); 3] = [("pools", pools), ("cross_entropy", cross_entropy), ("interpolate", interpolate)];
         for (name, test) in tests {
             trials.push(trial(device, format!("golden_ops::{name}::{label}"), move |gpu| {
                 test(gpu, &Target { class, ..gpu.target().clone() })
