@@ -19,6 +19,8 @@
 #define PIXELS 16
 #define QUADS 4
 #define ROW_QUADS 4
+// Pixels that one round of the weight gradient takes.
+#define STEPS 4
 
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
@@ -36,12 +38,13 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     let out_c4 = params.out_c / 4u;
     let pixels = params.batch * params.out_h * params.out_w;
     let pixel_tiles = (pixels + ${PIXEL_LANES * PIXELS - 1}u) / ${PIXEL_LANES * PIXELS}u;
+    let channel_tiles = (out_c4 + ${CHANNEL_LANES * QUADS - 1}u) / ${CHANNEL_LANES * QUADS}u;
     let tile = workgroup_index(wid, num);
-    let first = tile % pixel_tiles * ${PIXEL_LANES * PIXELS}u;
-    let first_quad = tile / pixel_tiles * ${CHANNEL_LANES * QUADS}u;
-    if first_quad >= out_c4 {
+    if tile >= pixel_tiles * channel_tiles {
         return;
     }
+    let first = select(tile % pixel_tiles, tile / channel_tiles, params.channels_innermost != 0u) * ${PIXEL_LANES * PIXELS}u;
+    let first_quad = select(tile / pixel_tiles, tile % channel_tiles, params.channels_innermost != 0u) * ${CHANNEL_LANES * QUADS}u;
     let grid_row = lane % ${PIXEL_LANES}u;
     let grid_column = lane / ${PIXEL_LANES}u;
     // What this lane loads: pixels `lane`, LANES + lane, ..., and of every row of the filter quad `lane`.
@@ -130,12 +133,13 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
     let out_c4 = params.out_c / 4u;
     let pixels = params.batch * params.in_h * params.in_w;
     let pixel_tiles = (pixels + ${PIXEL_LANES * PIXELS - 1}u) / ${PIXEL_LANES * PIXELS}u;
+    let channel_tiles = (in_c4 + ${CHANNEL_LANES * QUADS - 1}u) / ${CHANNEL_LANES * QUADS}u;
     let tile = workgroup_index(wid, num);
-    let first = tile % pixel_tiles * ${PIXEL_LANES * PIXELS}u;
-    let first_quad = tile / pixel_tiles * ${CHANNEL_LANES * QUADS}u;
-    if first_quad >= in_c4 {
+    if tile >= pixel_tiles * channel_tiles {
         return;
     }
+    let first = select(tile % pixel_tiles, tile / channel_tiles, params.channels_innermost != 0u) * ${PIXEL_LANES * PIXELS}u;
+    let first_quad = select(tile / pixel_tiles, tile % channel_tiles, params.channels_innermost != 0u) * ${CHANNEL_LANES * QUADS}u;
     let grid_row = lane % ${PIXEL_LANES}u;
     let grid_column = lane / ${PIXEL_LANES}u;
     // What this lane loads: pixels `lane`, LANES + lane, ..., and of every filter channels `lane`, LANES + lane, ...
@@ -287,34 +291,42 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
 #end
 #end
         let block_end = min(block + ${PIXEL_BLOCK}u, end);
-        for (var pixel = block; pixel < block_end; pixel++) {
-            let dy_loaded = dy[pixel * out_c4 + dy_lane];
-            dy_sum += dy_loaded;
+        // STEPS pixels at a time, so that a sum is read and written once for all of them: the sums outnumber registers.
+        for (var pixel = block; pixel < block_end; pixel += ${STEPS}u) {
+#for t in 0..STEPS
+            let in_block_${t} = pixel + ${t}u < block_end;
+            let dy_loaded_${t} = select(vec4<f32>(), dy[min(pixel + ${t}u, end - 1u) * out_c4 + dy_lane], in_block_${t});
+            dy_sum += dy_loaded_${t};
 #for q in 0..QUADS
-            let dy_${q} = subgroupShuffle(dy_loaded, ${q * CHANNEL_LANES}u + grid_column);
+            let dy_${t}_${q} = subgroupShuffle(dy_loaded_${t}, ${q * CHANNEL_LANES}u + grid_column);
 #end
-            let iy = i32(oy * params.stride_h);
-            let ix = i32(ox * params.stride_w);
+            let iy_${t} = i32(oy * params.stride_h);
+            let ix_${t} = i32(ox * params.stride_w);
 #for l in 0..PIXEL_LANES*ROW_QUADS/LANES
-            let iy_${l} = iy + ky_${l};
-            let ix_${l} = ix + kx_${l};
-            let inside_${l} = iy_${l} >= 0 && iy_${l} < i32(params.in_h) && ix_${l} >= 0 && ix_${l} < i32(params.in_w);
-            let pixel_${l} = select(0, (n * i32(params.in_h) + iy_${l}) * i32(params.in_w) + ix_${l}, inside_${l});
-            let x_loaded_${l} = select(vec4<f32>(), x[u32(pixel_${l}) * in_c4 + c_${l}], inside_${l});
+            let iy_${t}_${l} = iy_${t} + ky_${l};
+            let ix_${t}_${l} = ix_${t} + kx_${l};
+            let inside_${t}_${l} = iy_${t}_${l} >= 0 && iy_${t}_${l} < i32(params.in_h)
+                && ix_${t}_${l} >= 0 && ix_${t}_${l} < i32(params.in_w) && in_block_${t};
+            let pixel_${t}_${l} = select(0, (n * i32(params.in_h) + iy_${t}_${l}) * i32(params.in_w) + ix_${t}_${l}, inside_${t}_${l});
+            let x_loaded_${t}_${l} = select(vec4<f32>(), x[u32(pixel_${t}_${l}) * in_c4 + c_${l}], inside_${t}_${l});
 #end
 #for r in 0..ROW_QUADS
-            let x_${r} = subgroupShuffle(x_loaded_${r * PIXEL_LANES / LANES}, ${r * PIXEL_LANES % LANES}u + grid_row);
-#for q in 0..QUADS
-            sum_${r}_0_${q} += x_${r}.x * dy_${q};
-            sum_${r}_1_${q} += x_${r}.y * dy_${q};
-            sum_${r}_2_${q} += x_${r}.z * dy_${q};
-            sum_${r}_3_${q} += x_${r}.w * dy_${q};
-#end
+            let x_${t}_${r} = subgroupShuffle(x_loaded_${t}_${r * PIXEL_LANES / LANES}, ${r * PIXEL_LANES % LANES}u + grid_row);
 #end
             ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
             oy = select(oy, oy + 1u, ox == 0u);
             n = select(n, n + 1, oy == params.out_h);
             oy = select(oy, 0u, oy == params.out_h);
+#end
+#for r in 0..ROW_QUADS
+#for k in 0..4
+#for q in 0..QUADS
+#for t in 0..STEPS
+            sum_${r}_${k}_${q} += x_${t}_${r}[${k}] * dy_${t}_${q};
+#end
+#end
+#end
+#end
         }
         dy_total += dy_sum;
 #for r in 0..ROW_QUADS

@@ -13,6 +13,10 @@
 #define PIXELS 16
 #define QUADS 4
 #define ROWS 16
+// What one round takes, so that a sum is read and written once for all of it: positions of a kernel row in forward, pixels
+// in the weight gradient.
+#define TAPS 3
+#define STEPS 4
 
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
@@ -28,12 +32,13 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     let out_c4 = params.out_c / 4u;
     let pixels = params.batch * params.out_h * params.out_w;
     let pixel_tiles = (pixels + ${PIXEL_LANES * PIXELS - 1}u) / ${PIXEL_LANES * PIXELS}u;
+    let channel_tiles = (out_c4 + ${CHANNEL_LANES * QUADS - 1}u) / ${CHANNEL_LANES * QUADS}u;
     let tile = workgroup_index(wid, num);
-    let first = tile % pixel_tiles * ${PIXEL_LANES * PIXELS}u;
-    let first_quad = tile / pixel_tiles * ${CHANNEL_LANES * QUADS}u;
-    if first_quad >= out_c4 {
+    if tile >= pixel_tiles * channel_tiles {
         return;
     }
+    let first = select(tile % pixel_tiles, tile / channel_tiles, params.channels_innermost != 0u) * ${PIXEL_LANES * PIXELS}u;
+    let first_quad = select(tile / pixel_tiles, tile % channel_tiles, params.channels_innermost != 0u) * ${CHANNEL_LANES * QUADS}u;
     let grid_row = lane % ${PIXEL_LANES}u;
     let grid_column = lane / ${PIXEL_LANES}u;
     // What this lane loads: pixels `lane`, LANES + lane, ..., and of every row of the filter quad `lane`.
@@ -65,21 +70,29 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
         var sum_${p}_${q} = vec4<f32>();
 #end
 #end
-        for (var j = 0; j < run; j++) {
-            let w_loaded = weight[w_row + w_lane];
+        for (var j = 0; j < run; j += ${TAPS}) {
+#for t in 0..TAPS
+            // Positions behind the row count as weight 0.
+            let in_row_${t} = j + ${t} < run;
+            let w_loaded_${t} = select(vec4<f32>(), weight[w_row + select(0u, ${t}u * out_c4, in_row_${t}) + w_lane], in_row_${t});
 #for q in 0..QUADS
-            let w_${q} = subgroupShuffle(w_loaded, ${q * CHANNEL_LANES}u + grid_column);
+            let w_${t}_${q} = subgroupShuffle(w_loaded_${t}, ${q * CHANNEL_LANES}u + grid_column);
 #end
-            w_row += out_c4;
 #for l in 0..PIXEL_LANES*PIXELS/LANES
-            let position_${l} = start_${l} + j;
-            let inside_${l} = row_inside_${l} && position_${l} >= 0 && position_${l} < positions;
-            let x_loaded_${l} = select(0.0, x[select(0, line_${l} + position_${l}, inside_${l})], inside_${l});
+            let position_${t}_${l} = start_${l} + j + ${t};
+            let inside_${t}_${l} = row_inside_${l} && position_${t}_${l} >= 0 && position_${t}_${l} < positions;
+            let x_loaded_${t}_${l} = select(0.0, x[select(0, line_${l} + position_${t}_${l}, inside_${t}_${l})], inside_${t}_${l});
 #end
+#end
+            w_row += u32(min(${TAPS}, run - j)) * out_c4;
 #for p in 0..PIXELS
-            let x_${p} = subgroupShuffle(x_loaded_${p * PIXEL_LANES / LANES}, ${p * PIXEL_LANES % LANES}u + grid_row);
+#for t in 0..TAPS
+            let x_${t}_${p} = subgroupShuffle(x_loaded_${t}_${p * PIXEL_LANES / LANES}, ${p * PIXEL_LANES % LANES}u + grid_row);
+#end
 #for q in 0..QUADS
-            sum_${p}_${q} += x_${p} * w_${q};
+#for t in 0..TAPS
+            sum_${p}_${q} += x_${t}_${p} * w_${t}_${q};
+#end
 #end
 #end
         }
@@ -154,31 +167,39 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
 #end
 #end
         let block_end = min(block + ${PIXEL_BLOCK}u, end);
-        for (var pixel = block; pixel < block_end; pixel++) {
-            let dy_loaded = dy[pixel * out_c4 + dy_lane];
-            dy_sum += dy_loaded;
+        for (var pixel = block; pixel < block_end; pixel += ${STEPS}u) {
+#for t in 0..STEPS
+            let in_block_${t} = pixel + ${t}u < block_end;
+            let dy_loaded_${t} = select(vec4<f32>(), dy[min(pixel + ${t}u, end - 1u) * out_c4 + dy_lane], in_block_${t});
+            dy_sum += dy_loaded_${t};
 #for q in 0..QUADS
-            let dy_${q} = subgroupShuffle(dy_loaded, ${q * CHANNEL_LANES}u + grid_column);
+            let dy_${t}_${q} = subgroupShuffle(dy_loaded_${t}, ${q * CHANNEL_LANES}u + grid_column);
 #end
-            let iy = i32(oy * params.stride_h);
-            let start = i32(ox * params.stride_w * params.in_c);
+            let iy_${t} = i32(oy * params.stride_h);
+            let start_${t} = i32(ox * params.stride_w * params.in_c);
 #for l in 0..PIXEL_LANES*ROWS/LANES
-            let iy_${l} = iy + ky_${l};
-            let position_${l} = start + j_${l};
-            let inside_${l} = iy_${l} >= 0 && iy_${l} < i32(params.in_h) && position_${l} >= 0 && position_${l} < positions;
-            let at_${l} = select(0, (n * i32(params.in_h) + iy_${l}) * positions + position_${l}, inside_${l});
-            let x_loaded_${l} = select(0.0, x[at_${l}], inside_${l});
+            let iy_${t}_${l} = iy_${t} + ky_${l};
+            let position_${t}_${l} = start_${t} + j_${l};
+            let inside_${t}_${l} = iy_${t}_${l} >= 0 && iy_${t}_${l} < i32(params.in_h)
+                && position_${t}_${l} >= 0 && position_${t}_${l} < positions && in_block_${t};
+            let at_${t}_${l} = select(0, (n * i32(params.in_h) + iy_${t}_${l}) * positions + position_${t}_${l}, inside_${t}_${l});
+            let x_loaded_${t}_${l} = select(0.0, x[at_${t}_${l}], inside_${t}_${l});
 #end
 #for r in 0..ROWS
-            let x_${r} = subgroupShuffle(x_loaded_${r * PIXEL_LANES / LANES}, ${r * PIXEL_LANES % LANES}u + grid_row);
-#for q in 0..QUADS
-            sum_${r}_${q} += x_${r} * dy_${q};
-#end
+            let x_${t}_${r} = subgroupShuffle(x_loaded_${t}_${r * PIXEL_LANES / LANES}, ${r * PIXEL_LANES % LANES}u + grid_row);
 #end
             ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
             oy = select(oy, oy + 1u, ox == 0u);
             n = select(n, n + 1, oy == params.out_h);
             oy = select(oy, 0u, oy == params.out_h);
+#end
+#for r in 0..ROWS
+#for q in 0..QUADS
+#for t in 0..STEPS
+            sum_${r}_${q} += x_${t}_${r} * dy_${t}_${q};
+#end
+#end
+#end
         }
         dy_total += dy_sum;
 #for r in 0..ROWS

@@ -26,6 +26,9 @@ struct Conv2dParams {
     // out_w) each of them covers; the last may cover fewer.
     splits: u32,
     pixels_per_split: u32,
+    // Order of tiles in the subgroup kernels' forward and input gradient. 1: all channels of a tile of pixels, then the
+    // next; 0: all pixels of a tile of channels, then the next. Whichever operand the tiles share stays in the cache.
+    channels_innermost: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Conv2dParams;

@@ -44,6 +44,12 @@ struct Tiling {
     wanted: u32,
 }
 
+/// What one core of a CPU device is taken to keep in its own cache: half of the usual megabyte.
+const CACHE_BYTES: u64 = 512 << 10;
+
+/// Most memory for partial sums of a weight gradient that is split for the cache's sake.
+const MOST_PARTIALS_BYTES: u64 = 16 << 20;
+
 /// A split of the weight gradient covers at least this many pixels, so that storing its partial sums stays cheap
 /// beside computing them.
 const MIN_PIXELS_PER_SPLIT: u32 = 64;
@@ -109,6 +115,7 @@ impl Variant {
 fn params(window: &Window, x: &Fact, y: &Fact, relu: bool) -> Conv2dParams {
     let [n, in_c, in_h, in_w] = x.shape.four();
     let [_, out_c, out_h, out_w] = y.shape.four();
+    let weight_bytes = (window.kernel[0] * window.kernel[1] * channels_in_memory(in_c) * channels_in_memory(out_c) * 4) as u64;
     Conv2dParams {
         batch: n as u32,
         in_h: in_h as u32,
@@ -126,6 +133,8 @@ fn params(window: &Window, x: &Fact, y: &Fact, relu: bool) -> Conv2dParams {
         relu: relu.into(),
         splits: 1,
         pixels_per_split: 0,
+        channels_innermost: u32::from(weight_bytes <= CACHE_BYTES),
+        ..Conv2dParams::default()
     }
 }
 
@@ -181,7 +190,16 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
     let elements = (rows as usize + 1) * params.out_c as usize;
 
     let tiles = rows.div_ceil(tiling.rows) * params.out_c.div_ceil(tiling.channels);
-    let wanted = (tiling.wanted * tiling.per_workgroup).div_ceil(tiles);
+    let to_fill = (tiling.wanted * tiling.per_workgroup).div_ceil(tiles);
+    // All tiles of a split read the same pixels of x and dy: those should stay in the cache.
+    let to_cache = match node.target.class {
+        DeviceClass::Cpu => {
+            let bytes = u64::from(pixels) * u64::from(params.in_c * params.stride_h * params.stride_w + params.out_c) * 4;
+            bytes.div_ceil(CACHE_BYTES).min(MOST_PARTIALS_BYTES / (elements as u64 * 4)) as u32
+        }
+        DeviceClass::Gpu => 1,
+    };
+    let wanted = to_fill.max(to_cache);
     let possible = pixels.div_ceil(MIN_PIXELS_PER_SPLIT);
     let by_memory = (node.target.max_binding_bytes / (elements as u64 * 4)).clamp(1, 1 << 16) as u32;
     params.pixels_per_split = pixels.div_ceil(wanted.min(possible).min(by_memory).max(1)).max(1);
