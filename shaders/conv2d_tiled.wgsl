@@ -1,5 +1,5 @@
-// 2-D convolution for GPUs, any channel counts; formulas and layouts are those of conv2d_lanes.wgsl. Implicit matrix
-// product: nothing is unfolded in memory.
+// 2-D convolution for GPUs, any channel counts, for what conv2d_gemm_*.wgsl leave: maps of 1 to 3 channels on the output
+// side, and the input gradient of such on the input side. Formulas and layouts are those of conv2d_lanes.wgsl.
 //
 //   pass             rows of the result        columns            reduction
 //   forward          output pixels             output channels    (ky, kx, c)

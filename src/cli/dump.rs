@@ -75,7 +75,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 impl ModelDump {
     fn compile(&self) -> Result<crate::passes::Compiled, Failure> {
         let class = match self.class {
-            Class::Gpu => DeviceClass::Gpu,
+            Class::Gpu => DeviceClass::Discrete,
             Class::Cpu => DeviceClass::Cpu,
         };
         let options = self.model.options();

@@ -68,7 +68,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let model = args.model.model;
     let options = args.model.options();
     let graph = model.describe(&options)?;
-    let memory = memory(model, &options, args.batch_size, &Target::baseline(DeviceClass::Gpu))?;
+    let memory = memory(model, &options, args.batch_size, &Target::baseline(DeviceClass::Discrete))?;
     let [height, width] = options.image_size;
     let summary = summarise(model.name, [options.in_channels, height, width], &graph, memory);
     if args.json {

@@ -102,12 +102,14 @@ pub(super) fn describe(index: usize, adapter: &Adapter) -> AdapterDescription {
 
 /// The facts that kernels are chosen by, on a device opened with these limits and features.
 pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::Features, class: Option<DeviceClass>) -> Target {
-    let class = match (class, std::env::var("NIN_WGPU_KERNELS").as_deref()) {
-        (Some(class), _) => class,
-        (None, Ok("cpu")) => DeviceClass::Cpu,
-        (None, Ok("gpu")) => DeviceClass::Gpu,
-        _ if adapter.get_info().device_type == DeviceType::Cpu => DeviceClass::Cpu,
-        _ => DeviceClass::Gpu,
+    let class = match (class, std::env::var("NIN_WGPU_KERNELS").as_deref(), adapter.get_info().device_type) {
+        (Some(class), ..) => class,
+        (None, Ok("cpu"), _) => DeviceClass::Cpu,
+        (None, Ok("integrated"), _) => DeviceClass::Integrated,
+        (None, Ok("discrete"), _) => DeviceClass::Discrete,
+        (_, _, DeviceType::Cpu) => DeviceClass::Cpu,
+        (_, _, DeviceType::DiscreteGpu | DeviceType::VirtualGpu) => DeviceClass::Discrete,
+        (_, _, DeviceType::IntegratedGpu | DeviceType::Other) => DeviceClass::Integrated,
     };
     let info = adapter.get_info();
     let has_subgroups = features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size == info.subgroup_max_size;
@@ -116,6 +118,7 @@ pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::F
         // Known driver failure: SwiftShader's compiler takes over 12 GB for kernels with 256 sums in registers.
         little_work: if info.name.contains("SwiftShader") { u64::MAX } else { LITTLE_WORK },
         subgroup: has_subgroups.then_some(info.subgroup_min_size),
+        filling_workgroups: class.filling_workgroups(),
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
         offset_alignment: limits.min_storage_buffer_offset_alignment.max(limits.min_uniform_buffer_offset_alignment).into(),

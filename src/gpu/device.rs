@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 pub struct OpenOptions {
     /// An index, a backend or part of a name, as `--device` takes it.
     pub device: Option<String>,
-    /// Use the kernels for this class instead of those that suit the adapter; `NIN_WGPU_KERNELS=cpu|gpu` does the same.
+    /// Use the kernels for this class instead of those that suit the adapter; `NIN_WGPU_KERNELS=cpu|integrated|discrete` does the same.
     pub class: Option<DeviceClass>,
 }
 

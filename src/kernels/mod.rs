@@ -97,6 +97,8 @@ pub struct Target {
     pub little_work: u64,
     /// Lanes of a subgroup, where the device has subgroups and all are of one size.
     pub subgroup: Option<u32>,
+    /// Workgroups that keep every core or compute unit busy.
+    pub filling_workgroups: u32,
     /// Largest storage binding in bytes.
     pub max_binding_bytes: u64,
     /// Largest buffer in bytes.
@@ -114,8 +116,21 @@ pub const LITTLE_WORK: u64 = 32 << 20;
 pub enum DeviceClass {
     /// A CPU that runs shaders (llvmpipe, SwiftShader, WARP): one invocation is a SIMD lane, barriers are dear.
     Cpu,
-    /// A GPU: tiles in workgroup memory.
-    Gpu,
+    /// A GPU that shares the CPU's memory, and any that does not say what it is: small tiles in workgroup memory.
+    Integrated,
+    /// A GPU with its own memory: large tiles in workgroup memory, and work for many cores at once.
+    Discrete,
+}
+
+impl DeviceClass {
+    /// [`Target::filling_workgroups`] of a large device of the class: adapters do not say how many cores they have.
+    pub fn filling_workgroups(self) -> u32 {
+        match self {
+            DeviceClass::Cpu => 32,
+            DeviceClass::Integrated => 64,
+            DeviceClass::Discrete => 256,
+        }
+    }
 }
 
 impl Target {
@@ -125,6 +140,7 @@ impl Target {
             class,
             little_work: LITTLE_WORK,
             subgroup: None,
+            filling_workgroups: class.filling_workgroups(),
             max_binding_bytes: 128 << 20,
             max_buffer_bytes: 256 << 20,
             offset_alignment: 256,
@@ -142,7 +158,8 @@ impl Target {
     pub fn with_every_choice(&self) -> Vec<Target> {
         let little = Target { little_work: u64::MAX, ..self.clone() };
         match self.class {
-            DeviceClass::Gpu => vec![self.clone()],
+            DeviceClass::Integrated => vec![self.clone()],
+            DeviceClass::Discrete => vec![self.clone(), Target { filling_workgroups: 1, ..self.clone() }],
             DeviceClass::Cpu if self.little_work == u64::MAX => vec![little],
             DeviceClass::Cpu => {
                 let much = Target { little_work: 0, subgroup: None, ..self.clone() };

@@ -8,7 +8,8 @@ use nin_wgpu::graph::Case;
 use nin_wgpu::kernels::{DeviceClass, Target};
 use nin_wgpu::ops::REGISTRY;
 
-pub const CLASSES: [(DeviceClass, &str); 2] = [(DeviceClass::Cpu, "cpu"), (DeviceClass::Gpu, "gpu")];
+pub const CLASSES: [(DeviceClass, &str); 3] =
+    [(DeviceClass::Cpu, "cpu"), (DeviceClass::Integrated, "integrated"), (DeviceClass::Discrete, "discrete")];
 
 pub fn trials(device: Option<&Device>) -> Vec<Trial> {
     let mut trials = Vec::new();

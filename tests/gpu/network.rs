@@ -25,7 +25,7 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
         trial(device, "network::gradients::nin-small", |gpu| gradients(gpu, "nin-small", 14)),
         trial(device, "network::gradients::nin-cifar", |gpu| gradients(gpu, "nin-cifar", 7)),
         trial(device, "network::gradients::nin-small with GPU kernels", |_| {
-            let options = OpenOptions { class: Some(DeviceClass::Gpu), ..Default::default() };
+            let options = OpenOptions { class: Some(DeviceClass::Discrete), ..Default::default() };
             gradients(&Gpu::open(&options).map_err(|e| e.to_string())?, "nin-small", 14)
         }),
         trial(device, "network::fused equals unfused", |gpu| {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 const GOLDEN_MODELS: [&str; 3] = ["nin", "nin-cifar", "nin-small"];
 const GOLDEN_BATCH: usize = 2;
-const CLASSES: [DeviceClass; 2] = [DeviceClass::Gpu, DeviceClass::Cpu];
+const CLASSES: [DeviceClass; 2] = [DeviceClass::Discrete, DeviceClass::Cpu];
 
 fn model(name: &str) -> &'static Model {
     Model::find(name).unwrap()
@@ -46,7 +46,7 @@ fn dumps_are_the_golden_ones() {
     let mut expected = BTreeMap::new();
     for name in GOLDEN_MODELS {
         for train in [true, false] {
-            let Compiled { graph, plan, schedule } = compile_for(name, GOLDEN_BATCH, DeviceClass::Gpu, train);
+            let Compiled { graph, plan, schedule } = compile_for(name, GOLDEN_BATCH, DeviceClass::Discrete, train);
             let purpose = if train { "train" } else { "infer" };
             for (what, text) in [("graph", graph.to_string()), ("plan", plan.to_string()), ("schedule", schedule.to_string())] {
                 expected.insert(format!("{name}-{purpose}-{what}.txt"), text);
@@ -128,7 +128,7 @@ fn plans_come_close_to_the_lower_bound() {
 fn sharing_saves_memory_and_changes_no_kernel_order() {
     for name in GOLDEN_MODELS {
         let model = model(name);
-        let target = Target::baseline(DeviceClass::Gpu);
+        let target = Target::baseline(DeviceClass::Discrete);
         let build = |share| {
             let switches = CompileOptions { fuse: true, plan: PlanOptions { share } };
             let input = InputOptions::plain(&model.defaults);
@@ -213,7 +213,7 @@ fn large_batches_become_micro_batches() {
 #[test]
 fn the_first_convolution_gets_no_input_gradient() {
     for name in GOLDEN_MODELS {
-        let graph = compile_for(name, 1, DeviceClass::Gpu, true).graph;
+        let graph = compile_for(name, 1, DeviceClass::Discrete, true).graph;
         let images = graph.nodes.iter().find(|node| node.path == "input").map(|node| node.outputs[0]).unwrap();
         let shape = &graph.fact(images).shape;
         let readers = graph.nodes.iter().filter(|node| node.inputs.contains(&images)).count();

@@ -3,8 +3,9 @@
 use super::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight};
 use crate::graph::{Lowered, Lowering, Operand};
 use crate::kernels::{
-    Conv2dParams, DeviceClass, Dispatch, Target, conv2d_lanes, conv2d_lanes_narrow, conv2d_lanes_narrow_small, conv2d_lanes_scalar,
-    conv2d_lanes_small, conv2d_reduce, conv2d_subgroup, conv2d_subgroup_narrow, conv2d_tiled, workgroups_for,
+    Conv2dParams, DeviceClass, Dispatch, Target, conv2d_gemm_64x64, conv2d_gemm_128x96, conv2d_gemm_128x128, conv2d_gemm_narrow,
+    conv2d_lanes, conv2d_lanes_narrow, conv2d_lanes_narrow_small, conv2d_lanes_scalar, conv2d_lanes_small, conv2d_reduce, conv2d_subgroup,
+    conv2d_subgroup_narrow, conv2d_tiled, workgroups_for,
 };
 use crate::shape::{Fact, Window, channels_in_memory};
 
@@ -26,11 +27,19 @@ enum Variant {
     Subgroup,
     /// `conv2d_subgroup_narrow`: as `LanesNarrow`, where subgroups are 8 lanes wide.
     SubgroupNarrow,
+    /// `conv2d_gemm_128x128`: GPUs, channels in memory multiples of 4 on both sides.
+    Gemm128x128,
+    /// `conv2d_gemm_128x96`: as `Gemm128x128`, for channel counts that fill its tiles better.
+    Gemm128x96,
+    /// `conv2d_gemm_64x64`: as `Gemm128x128`, for integrated GPUs and for few tiles.
+    Gemm64x64,
+    /// `conv2d_gemm_narrow`: GPUs, 1 to 3 input channels, outputs a multiple of 4: first layers.
+    GemmNarrow,
     /// `conv2d_tiled`: GPUs, any channels.
     Tiled,
 }
 
-/// Results of a workgroup, and how many workgroups fill the device.
+/// Results of a workgroup.
 struct Tiling {
     /// Pixels of a forward or input-gradient tile.
     pixels: u32,
@@ -40,8 +49,6 @@ struct Tiling {
     rows: u32,
     /// Tiles in one workgroup.
     per_workgroup: u32,
-    /// Workgroups wanted at least, so that no core or compute unit idles.
-    wanted: u32,
 }
 
 /// What one core of a CPU device is taken to keep in its own cache: half of the usual megabyte.
@@ -71,7 +78,10 @@ impl Variant {
         let is_little = sums * u64::from(params.kernel_h * params.kernel_w * params.in_c) < target.little_work;
         let subgroups = |variant: Self| target.subgroup == Some(8) && variant.use_of_tiles(results) >= 0.5;
         match (target.class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
-            (DeviceClass::Gpu, ..) => Self::Tiled,
+            (DeviceClass::Integrated, true, true) => Self::Gemm64x64,
+            (DeviceClass::Discrete, true, true) => Self::gemm(target, results),
+            (DeviceClass::Integrated | DeviceClass::Discrete, false, true) => Self::GemmNarrow,
+            (DeviceClass::Integrated | DeviceClass::Discrete, _, false) => Self::Tiled,
             (DeviceClass::Cpu, true, true) if is_little => Self::LanesSmall,
             (DeviceClass::Cpu, true, true) if subgroups(Self::Subgroup) => Self::Subgroup,
             (DeviceClass::Cpu, true, true) => Self::Lanes,
@@ -79,6 +89,21 @@ impl Variant {
             (DeviceClass::Cpu, false, true) if subgroups(Self::SubgroupNarrow) => Self::SubgroupNarrow,
             (DeviceClass::Cpu, false, true) => Self::LanesNarrow,
             (DeviceClass::Cpu, _, false) => Self::LanesScalar,
+        }
+    }
+
+    /// The tiles for a discrete GPU: of the large ones those that are used best, unless they are too few to fill it.
+    fn gemm(target: &Target, results: &Results) -> Self {
+        let large = if Self::Gemm128x96.use_of_tiles(results) > Self::Gemm128x128.use_of_tiles(results) {
+            Self::Gemm128x96
+        } else {
+            Self::Gemm128x128
+        };
+        match results {
+            Results::Pixels { rows, channels } if large.workgroups(*rows, *channels) < target.filling_workgroups.into() => Self::Gemm64x64,
+            // Splits of the reduction fill the device, but a tile that is mostly padding is wasted work.
+            Results::Weights { .. } if large.use_of_tiles(results) < 0.5 * Self::Gemm64x64.use_of_tiles(results) => Self::Gemm64x64,
+            _ => large,
         }
     }
 
@@ -95,11 +120,14 @@ impl Variant {
 
     fn tiling(self) -> Tiling {
         match self {
-            Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 4, per_workgroup: 8, wanted: 32 },
-            Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 8, wanted: 32 },
-            Self::LanesScalar => Tiling { pixels: 4, channels: 4, rows: 4, per_workgroup: 8, wanted: 32 },
-            Self::Subgroup | Self::SubgroupNarrow => Tiling { pixels: 64, channels: 32, rows: 64, per_workgroup: 1, wanted: 32 },
-            Self::Tiled => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1, wanted: 512 },
+            Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 4, per_workgroup: 8 },
+            Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 8 },
+            Self::LanesScalar => Tiling { pixels: 4, channels: 4, rows: 4, per_workgroup: 8 },
+            Self::Subgroup | Self::SubgroupNarrow => Tiling { pixels: 64, channels: 32, rows: 64, per_workgroup: 1 },
+            Self::Gemm128x128 => Tiling { pixels: 128, channels: 128, rows: 128, per_workgroup: 1 },
+            Self::Gemm128x96 | Self::GemmNarrow => Tiling { pixels: 128, channels: 96, rows: 128, per_workgroup: 1 },
+            Self::Gemm64x64 => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1 },
+            Self::Tiled => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1 },
         }
     }
 
@@ -151,6 +179,10 @@ pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
         Variant::LanesScalar => conv2d_lanes_scalar::forward,
         Variant::Subgroup => conv2d_subgroup::forward,
         Variant::SubgroupNarrow => conv2d_subgroup_narrow::forward,
+        Variant::Gemm128x128 => conv2d_gemm_128x128::forward,
+        Variant::Gemm128x96 => conv2d_gemm_128x96::forward,
+        Variant::Gemm64x64 => conv2d_gemm_64x64::forward,
+        Variant::GemmNarrow => conv2d_gemm_narrow::forward,
         Variant::Tiled => conv2d_tiled::forward,
     };
     kernel(params, Operand::Input(0), Operand::Input(1), Operand::Input(2), Operand::Output(0), workgroups).into()
@@ -163,6 +195,7 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
     // Narrow layers come first and rarely need this gradient: it has no kernel of its own.
     let variant = match Variant::choose(node.target, &params, &results) {
         Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::SubgroupNarrow => Variant::LanesScalar,
+        Variant::GemmNarrow => Variant::Tiled,
         other => other,
     };
     let workgroups = variant.workgroups(pixels, params.in_c);
@@ -173,7 +206,10 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
             conv2d_lanes_scalar::backward_input
         }
         Variant::Subgroup => conv2d_subgroup::backward_input,
-        Variant::Tiled => conv2d_tiled::backward_input,
+        Variant::Gemm128x128 => conv2d_gemm_128x128::backward_input,
+        Variant::Gemm128x96 => conv2d_gemm_128x96::backward_input,
+        Variant::Gemm64x64 => conv2d_gemm_64x64::backward_input,
+        Variant::GemmNarrow | Variant::Tiled => conv2d_tiled::backward_input,
     };
     // Without a mask the kernel does not read x: dy stands in for it.
     let x = if op.mask { Operand::Input(2) } else { Operand::Input(0) };
@@ -190,14 +226,14 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
     let elements = (rows as usize + 1) * params.out_c as usize;
 
     let tiles = rows.div_ceil(tiling.rows) * params.out_c.div_ceil(tiling.channels);
-    let to_fill = (tiling.wanted * tiling.per_workgroup).div_ceil(tiles);
+    let to_fill = (node.target.filling_workgroups * tiling.per_workgroup).div_ceil(tiles);
     // All tiles of a split read the same pixels of x and dy: those should stay in the cache.
     let to_cache = match node.target.class {
         DeviceClass::Cpu => {
             let bytes = u64::from(pixels) * u64::from(params.in_c * params.stride_h * params.stride_w + params.out_c) * 4;
             bytes.div_ceil(CACHE_BYTES).min(MOST_PARTIALS_BYTES / (elements as u64 * 4)) as u32
         }
-        DeviceClass::Gpu => 1,
+        DeviceClass::Integrated | DeviceClass::Discrete => 1,
     };
     let wanted = to_fill.max(to_cache);
     let possible = pixels.div_ceil(MIN_PIXELS_PER_SPLIT);
@@ -214,6 +250,10 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
         Variant::LanesScalar => conv2d_lanes_scalar::backward_weight,
         Variant::Subgroup => conv2d_subgroup::backward_weight,
         Variant::SubgroupNarrow => conv2d_subgroup_narrow::backward_weight,
+        Variant::Gemm128x128 => conv2d_gemm_128x128::backward_weight,
+        Variant::Gemm128x96 => conv2d_gemm_128x96::backward_weight,
+        Variant::Gemm64x64 => conv2d_gemm_64x64::backward_weight,
+        Variant::GemmNarrow => conv2d_gemm_narrow::backward_weight,
         Variant::Tiled => conv2d_tiled::backward_weight,
     };
     let partials = Operand::Scratch(0);

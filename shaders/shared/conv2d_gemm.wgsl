@@ -1,0 +1,259 @@
+// The kernels of conv2d_gemm_*.wgsl, which differ in the size of a tile and in how they read x.
+//
+// A workgroup of THREAD_ROWS x THREAD_COLUMNS invocations computes a tile of LEFT_QUADS x RIGHT_QUADS quads of results.
+// DEPTH steps of the reduction of both operands are staged in workgroup memory at a time; what comes next is fetched
+// into registers while they are multiplied. A unit of staging is 4 steps of one quad, a 4 x 4 matrix whose columns are
+// the steps: UNITS of them, shared out among the invocations. Positions outside a map, and steps behind the last, are 0.
+//
+// An invocation's quads of rows are THREAD_ROWS apart, its quads of columns THREAD_COLUMNS: neighbours read neighbours.
+#define DEPTH 16
+#define THREADS THREAD_ROWS * THREAD_COLUMNS
+#define LEFT_QUADS THREAD_ROWS * ROW_QUADS
+#define RIGHT_QUADS THREAD_COLUMNS * COLUMN_QUADS
+#define LEFT_UNITS DEPTH / 4 * LEFT_QUADS
+#define UNITS LEFT_UNITS + DEPTH / 4 * RIGHT_QUADS
+#define UNITS_EACH (UNITS + THREADS - 1) / THREADS
+
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
+
+// [step][quad], the quads of steps 4g..4g+3 permuted by g so that neither storing nor loading meets a memory bank twice.
+var<workgroup> left: array<vec4<f32>, ${DEPTH * LEFT_QUADS}>;
+var<workgroup> right: array<vec4<f32>, ${DEPTH * RIGHT_QUADS}>;
+
+// One invocation's results: element (4 * i + r) * COLUMN_QUADS + j is row r of its quad of rows i, quad of columns j.
+alias Sums = array<vec4<f32>, ${4 * ROW_QUADS * COLUMN_QUADS}>;
+
+fn stage_left(group: u32, quad: u32, steps: mat4x4<f32>) {
+#for i in 0..4
+    left[(group * 4u + ${i}u) * ${LEFT_QUADS}u + (quad ^ (group * 2u))] = steps[${i}];
+#end
+}
+
+fn stage_right(group: u32, quad: u32, steps: mat4x4<f32>) {
+#for i in 0..4
+    right[(group * 4u + ${i}u) * ${RIGHT_QUADS}u + (quad ^ (group * 2u))] = steps[${i}];
+#end
+}
+
+fn multiply(row: u32, column: u32, sums: ptr<function, Sums>) {
+    for (var group = 0u; group < ${DEPTH / 4}u; group++) {
+        let permute = group * 2u;
+#for step in 0..4
+#for i in 0..ROW_QUADS
+        let left_${step}_${i} = left[(group * 4u + ${step}u) * ${LEFT_QUADS}u + ((row + ${i * THREAD_ROWS}u) ^ permute)];
+#end
+#for j in 0..COLUMN_QUADS
+        let right_${step}_${j} = right[(group * 4u + ${step}u) * ${RIGHT_QUADS}u + ((column + ${j * THREAD_COLUMNS}u) ^ permute)];
+#for i in 0..ROW_QUADS
+#for r in 0..4
+        (*sums)[${(4 * i + r) * COLUMN_QUADS + j}] += left_${step}_${i}[${r}] * right_${step}_${j};
+#end
+#end
+#end
+#end
+    }
+}
+
+// Four consecutive pixels of a map: rows of the other map before their image, and the coordinates that kernel position
+// (0, 0) meets there, times the stride in the input gradient. Pixels from `end` on are above every image.
+struct Pixels {
+    image: vec4<i32>,
+    row: vec4<i32>,
+    column: vec4<i32>,
+}
+
+const NOWHERE: i32 = -0x40000000;
+
+// Output pixels, which look at the input.
+fn output_pixels(first: u32, end: u32) -> Pixels {
+    var pixels: Pixels;
+    let line = first / params.out_w;
+    var n = line / params.out_h;
+    var oy = line - n * params.out_h;
+    var ox = first - line * params.out_w;
+#for p in 0..4
+    pixels.image[${p}] = i32(n * params.in_h);
+    pixels.row[${p}] = select(NOWHERE, i32(oy * params.stride_h) - i32(params.pad_h), first + ${p}u < end);
+    pixels.column[${p}] = i32(ox * params.stride_w) - i32(params.pad_w);
+    ox = select(ox + 1u, 0u, ox + 1u == params.out_w);
+    oy = select(oy, oy + 1u, ox == 0u);
+    n = select(n, n + 1u, oy == params.out_h);
+    oy = select(oy, 0u, oy == params.out_h);
+#end
+    return pixels;
+}
+
+fn is_pointwise() -> bool {
+    return params.kernel_h * params.kernel_w * params.stride_h * params.stride_w == 1u && params.pad_h + params.pad_w == 0u;
+}
+
+@compute @workgroup_size(${THREADS})
+fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {
+    let out_c4 = params.out_c / 4u;
+    let end = params.batch * params.out_h * params.out_w;
+    let pixel_tiles = (end + ${4 * LEFT_QUADS - 1}u) / ${4 * LEFT_QUADS}u;
+    let tile = workgroup_index(wid, num);
+    let first = tile % pixel_tiles * ${4 * LEFT_QUADS}u;
+    let first_quad = tile / pixel_tiles * ${RIGHT_QUADS}u;
+    if first_quad >= out_c4 {
+        return;
+    }
+    let steps = params.kernel_h * params.kernel_w * params.in_c;
+    // Left: x, invocations next to each other read channels next to each other; right: rows of the filter.
+#for i in 0..UNITS_EACH
+    let unit_${i} = lane + ${i * THREADS}u;
+    let is_left_${i} = unit_${i} < ${LEFT_UNITS}u;
+    let right_unit_${i} = unit_${i} - ${LEFT_UNITS}u;
+    let group_${i} = select(right_unit_${i} / ${RIGHT_QUADS}u, unit_${i} % ${DEPTH / 4}u, is_left_${i});
+    let quad_${i} = select(right_unit_${i} % ${RIGHT_QUADS}u, unit_${i} / ${DEPTH / 4}u, is_left_${i});
+    let pixels_${i} = output_pixels(first + quad_${i} * 4u, select(0u, end, is_left_${i}));
+    var staged_${i} = mat4x4<f32>();
+#end
+
+    var sums = Sums();
+    let row = lane / ${THREAD_COLUMNS}u;
+    let column = lane % ${THREAD_COLUMNS}u;
+    for (var start = 0u; start < steps + ${DEPTH}u; start += ${DEPTH}u) {
+        // The first round only fetches.
+#for i in 0..UNITS_EACH
+        if start > 0u && is_left_${i} {
+            stage_left(group_${i}, quad_${i}, staged_${i});
+        } else if start > 0u && unit_${i} < ${UNITS}u {
+            stage_right(group_${i}, quad_${i}, staged_${i});
+        }
+#end
+        workgroupBarrier();
+        if start < steps {
+#for i in 0..UNITS_EACH
+            let step_${i} = start + group_${i} * 4u;
+            if is_left_${i} {
+                staged_${i} = x_of_pixels(pixels_${i}, step_${i}, steps);
+            } else if unit_${i} < ${UNITS}u {
+                staged_${i} = mat4x4<f32>();
+#for k in 0..4
+                if step_${i} + ${k}u < steps && first_quad + quad_${i} < out_c4 {
+                    staged_${i}[${k}] = weight[(step_${i} + ${k}u) * out_c4 + first_quad + quad_${i}];
+                }
+#end
+            }
+#end
+        }
+        if start > 0u {
+            multiply(row, column, &sums);
+        }
+        workgroupBarrier();
+    }
+
+    let relu = vec4<bool>(params.relu != 0u);
+#for j in 0..COLUMN_QUADS
+    let quad_of_${j} = first_quad + column + ${j * THREAD_COLUMNS}u;
+    if quad_of_${j} < out_c4 {
+        let bias_${j} = bias[quad_of_${j}];
+#for i in 0..ROW_QUADS
+#for r in 0..4
+        let pixel_${i}_${r} = first + (row + ${i * THREAD_ROWS}u) * 4u + ${r}u;
+        if pixel_${i}_${r} < end {
+            let value = sums[${(4 * i + r) * COLUMN_QUADS + j}] + bias_${j};
+            y[pixel_${i}_${r} * out_c4 + quad_of_${j}] = select(value, vec4<f32>(), relu & (value < vec4<f32>()));
+        }
+#end
+#end
+    }
+#end
+}
+
+// The workgroups of the first rows also sum dy: the bias gradient.
+@compute @workgroup_size(${THREADS})
+fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {
+    let out_c4 = params.out_c / 4u;
+    let rows = params.kernel_h * params.kernel_w * params.in_c;
+    let row_tiles = (rows + ${4 * LEFT_QUADS - 1}u) / ${4 * LEFT_QUADS}u;
+    let tiles = row_tiles * ((out_c4 + ${RIGHT_QUADS - 1}u) / ${RIGHT_QUADS}u);
+    let index = workgroup_index(wid, num);
+    let split = index / tiles;
+    let first_row = index % tiles % row_tiles * ${4 * LEFT_QUADS}u;
+    let first_quad = index % tiles / row_tiles * ${RIGHT_QUADS}u;
+    if split >= params.splits {
+        return;
+    }
+    let begin = split * params.pixels_per_split;
+    let end = min(begin + params.pixels_per_split, params.batch * params.out_h * params.out_w);
+    // Both operands: invocations next to each other read channels next to each other.
+#for i in 0..UNITS_EACH
+    let unit_${i} = lane + ${i * THREADS}u;
+    let is_left_${i} = unit_${i} < ${LEFT_UNITS}u;
+    let right_unit_${i} = unit_${i} - ${LEFT_UNITS}u;
+    let group_${i} = select(right_unit_${i} / ${RIGHT_QUADS}u, unit_${i} / ${LEFT_QUADS}u, is_left_${i});
+    let quad_${i} = select(right_unit_${i} % ${RIGHT_QUADS}u, unit_${i} % ${LEFT_QUADS}u, is_left_${i});
+    let rows_${i} = rows_from(first_row + quad_${i} * 4u, rows);
+    var staged_${i} = mat4x4<f32>();
+#end
+
+    var sums = Sums();
+#for j in 0..COLUMN_QUADS
+    var dy_sum_${j} = vec4<f32>();
+#end
+    let row = lane / ${THREAD_COLUMNS}u;
+    let column = lane % ${THREAD_COLUMNS}u;
+    let sums_dy = first_row == 0u && row == 0u;
+    for (var start = begin; start < end + ${DEPTH}u; start += ${DEPTH}u) {
+#for i in 0..UNITS_EACH
+        if start > begin && is_left_${i} {
+            stage_left(group_${i}, quad_${i}, staged_${i});
+        } else if start > begin && unit_${i} < ${UNITS}u {
+            stage_right(group_${i}, quad_${i}, staged_${i});
+        }
+#end
+        workgroupBarrier();
+        if start < end {
+#for i in 0..UNITS_EACH
+            let pixel_${i} = start + group_${i} * 4u;
+            if is_left_${i} {
+                staged_${i} = x_of_rows(rows_${i}, output_pixels(pixel_${i}, end));
+            } else if unit_${i} < ${UNITS}u {
+                staged_${i} = mat4x4<f32>();
+#for k in 0..4
+                if pixel_${i} + ${k}u < end && first_quad + quad_${i} < out_c4 {
+                    staged_${i}[${k}] = dy[(pixel_${i} + ${k}u) * out_c4 + first_quad + quad_${i}];
+                }
+#end
+            }
+#end
+        }
+        if start > begin {
+            multiply(row, column, &sums);
+            if sums_dy {
+                for (var step = 0u; step < ${DEPTH}u; step++) {
+#for j in 0..COLUMN_QUADS
+                    dy_sum_${j} += right[step * ${RIGHT_QUADS}u + ((column + ${j * THREAD_COLUMNS}u) ^ (step / 4u * 2u))];
+#end
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+
+    let base = split * (rows + 1u) * out_c4;
+#for j in 0..COLUMN_QUADS
+    let quad_of_${j} = first_quad + column + ${j * THREAD_COLUMNS}u;
+    if quad_of_${j} < out_c4 {
+        if sums_dy {
+            partials[base + rows * out_c4 + quad_of_${j}] = dy_sum_${j};
+        }
+#for i in 0..ROW_QUADS
+#for r in 0..4
+        let row_${i}_${r} = first_row + (row + ${i * THREAD_ROWS}u) * 4u + ${r}u;
+        if row_${i}_${r} < rows {
+            partials[base + row_${i}_${r} * out_c4 + quad_of_${j}] = sums[${(4 * i + r) * COLUMN_QUADS + j}];
+        }
+#end
+#end
+    }
+#end
+}
