@@ -118,7 +118,7 @@ fn caffe_imagenet(base: TrainConfig) -> TrainConfig {
 fn small(base: TrainConfig) -> TrainConfig {
     TrainConfig {
         image_size: 28,
-        epochs: 15,
+        epochs: 20,
         batch_size: 32,
         lr: 0.04,
         momentum: 0.9,
