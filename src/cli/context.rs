@@ -115,7 +115,16 @@ impl Context {
 
     /// Opens the chosen adapter and says so where it is slow.
     pub fn open_gpu(&self) -> Result<Gpu, Failure> {
-        let gpu = Gpu::open(&OpenOptions { device: self.device.clone(), ..Default::default() })?;
+        self.open_gpu_as(OpenOptions::default())
+    }
+
+    /// As [`Context::open_gpu`], with timestamps where the adapter has them.
+    pub fn open_gpu_to_measure(&self) -> Result<Gpu, Failure> {
+        self.open_gpu_as(OpenOptions { timestamps: true, ..Default::default() })
+    }
+
+    fn open_gpu_as(&self, options: OpenOptions) -> Result<Gpu, Failure> {
+        let gpu = Gpu::open(&OpenOptions { device: self.device.clone(), ..options })?;
         let adapter = gpu.adapter();
         if adapter.kind == "cpu" && self.device.is_none() {
             self.note(&format!("note: there is no GPU adapter; using the CPU through {} ({})", adapter.name, adapter.backend));

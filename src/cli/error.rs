@@ -85,6 +85,11 @@ impl Failure {
         matches!(self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
+    /// Whether something does not fit the device.
+    pub fn is_too_large(&self) -> bool {
+        self.code() == OUT_OF_MEMORY
+    }
+
     /// The documented exit code.
     pub fn code(&self) -> u8 {
         match self {

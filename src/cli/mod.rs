@@ -3,6 +3,8 @@
 //! A verb gets its raw arguments and the [`Context`], and returns how it ended: an [`Exit`] or a [`Failure`]. Only
 //! [`main`] turns those into exit codes and messages.
 
+mod bench;
+mod bench_report;
 mod check;
 mod context;
 mod devices;
@@ -71,6 +73,8 @@ enum Verb {
     Eval(eval::Args),
     /// Name what pictures show
     Infer(infer::Args),
+    /// Measure how fast a model trains and infers on this adapter
+    Bench(bench::Args),
     /// Print what the graph compiler makes of a model
     Dump(dump::Args),
     /// Prove every kernel on this adapter against a reference in double precision
@@ -119,6 +123,7 @@ fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Train(args) => train::run(args, context),
         Verb::Eval(args) => eval::run(args, context),
         Verb::Infer(args) => infer::run(args, context),
+        Verb::Bench(args) => bench::run(args, context),
         Verb::Dump(args) => dump::run(args, context),
         Verb::Check(args) => check::run(args, context),
     }
@@ -176,6 +181,11 @@ mod tests {
             "nin-wgpu infer",
             "nin-wgpu infer a.png --topk 0",
             "nin-wgpu eval --data mnist --split validation",
+            "nin-wgpu bench --model vgg",
+            "nin-wgpu bench --batch-size 0",
+            "nin-wgpu bench --steps 0",
+            "nin-wgpu bench --mode validate",
+            "nin-wgpu bench --precision f64",
             "nin-wgpu summary",
             "nin-wgpu dump plan",
         ] {

@@ -46,7 +46,8 @@ pub struct AdaptArgs {
 }
 
 impl AdaptArgs {
-    fn apply(&self, base: &ModelOptions) -> ModelOptions {
+    /// A model's options with the changes asked for.
+    pub fn apply(&self, base: &ModelOptions) -> ModelOptions {
         ModelOptions {
             classes: self.classes.unwrap_or(base.classes),
             in_channels: self.in_channels.unwrap_or(base.in_channels),

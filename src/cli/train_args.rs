@@ -215,9 +215,7 @@ impl Args {
 
     /// Lets defaults follow the flags that were given, and refuses flags that belong to another choice.
     fn follow(&self, config: &mut TrainConfig) -> Result<(), ConfigError> {
-        if config.precision == Precision::Mixed {
-            return Err(ConfigError { flag: "--precision", reason: "mixed is not available in this version: use f32".into() });
-        }
+        config.precision.check_available()?;
         if config.optimizer == Optimizer::Adam {
             for (flag, is_given) in [("--momentum", self.momentum.is_some()), ("--nesterov", self.nesterov == Some(true))] {
                 if is_given {

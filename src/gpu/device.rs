@@ -5,7 +5,9 @@ use super::buffers::DeviceBuffer;
 use super::pipelines::Pipelines;
 use super::{AdapterDescription, GpuError};
 use crate::kernels::{DeviceClass, Target};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// How to open a device.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +16,8 @@ pub struct OpenOptions {
     pub device: Option<String>,
     /// Use the kernels for this class instead of those that suit the adapter; `NIN_WGPU_KERNELS=cpu|integrated|discrete` does the same.
     pub class: Option<DeviceClass>,
+    /// Ask for timestamps where the adapter has them: for measuring only.
+    pub timestamps: bool,
 }
 
 /// An adapter opened for work. Cheap to share by reference; all methods take `&self`.
@@ -24,6 +28,9 @@ pub struct Gpu {
     adapter: AdapterDescription,
     target: Target,
     uniform_alignment: u64,
+    has_timestamps: bool,
+    /// Nanoseconds that calls have waited for the device.
+    waited: AtomicU64,
     faults: Arc<Mutex<Option<GpuError>>>,
 }
 
@@ -32,10 +39,12 @@ impl Gpu {
     /// `NIN_WGPU_DEFAULT_LIMITS=1`.
     pub fn open(options: &OpenOptions) -> Result<Self, GpuError> {
         let (index, chosen) = adapter::choose(options.device.as_deref())?;
+        let mut wanted = wgpu::Features::SUBGROUP;
+        wanted.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps);
         let (limits, features) = if std::env::var_os("NIN_WGPU_DEFAULT_LIMITS").is_some_and(|v| v == "1") {
             (wgpu::Limits::default(), wgpu::Features::empty())
         } else {
-            (chosen.limits(), chosen.features() & wgpu::Features::SUBGROUP)
+            (chosen.limits(), chosen.features() & wanted)
         };
         let description = adapter::describe(index, &chosen);
         let (device, queue) = pollster::block_on(chosen.request_device(&wgpu::DeviceDescriptor {
@@ -67,6 +76,8 @@ impl Gpu {
         Ok(Gpu {
             pipelines: Pipelines::default(),
             target: adapter::target(&chosen, &limits, features, options.class),
+            has_timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            waited: AtomicU64::new(0),
             uniform_alignment: limits.min_uniform_buffer_offset_alignment.into(),
             adapter: description,
             device,
@@ -83,6 +94,16 @@ impl Gpu {
     /// The facts that kernels are chosen by.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Whether kernels can be timed by the device's own clock; see [`OpenOptions::timestamps`].
+    pub fn has_timestamps(&self) -> bool {
+        self.has_timestamps
+    }
+
+    /// How long calls have waited for the device since it was opened.
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.waited.load(Ordering::Relaxed))
     }
 
     /// Alignment of offsets into uniform buffers, in bytes.
@@ -127,7 +148,10 @@ impl Gpu {
     }
 
     pub(super) fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
-        self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }).map_err(|e| GpuError::DeviceLost(e.to_string()))?;
+        let started = Instant::now();
+        let polled = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
+        self.waited.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        polled.map_err(|e| GpuError::DeviceLost(e.to_string()))?;
         self.check()
     }
 }

@@ -9,6 +9,8 @@ mod error;
 mod pipelines;
 mod program;
 mod readback;
+mod roofline;
+mod timing;
 pub mod verify;
 
 pub use adapter::{AdapterDescription, adapters};
@@ -17,3 +19,5 @@ pub use device::{Gpu, OpenOptions};
 pub use error::GpuError;
 pub use program::{Program, StepUniforms, Submitter};
 pub use readback::{Readback, ReadbackRing};
+pub use roofline::{Roofline, roofline};
+pub use timing::DispatchTime;

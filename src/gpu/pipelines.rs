@@ -3,8 +3,8 @@
 use super::{Gpu, GpuError};
 use crate::kernels::{BindingKind, Kernel};
 use rayon::prelude::*;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A compiled kernel.
 pub(super) struct Pipeline {
@@ -12,72 +12,104 @@ pub(super) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
-/// The pipelines of a device, by kernel name.
+/// The shader modules and pipelines of a device.
 #[derive(Default)]
 pub(super) struct Pipelines {
-    made: Mutex<HashMap<String, Arc<Pipeline>>>,
     modules: Mutex<HashMap<&'static str, wgpu::ShaderModule>>,
+    made: Mutex<HashMap<String, Arc<Pipeline>>>,
 }
 
 impl Gpu {
-    /// Compiles kernels in parallel; those already compiled cost nothing.
+    /// Compiles kernels, the different ones in parallel; those already compiled cost nothing. Where several fail, the
+    /// error is that of the first by name.
     pub(super) fn compile(&self, kernels: &[&'static Kernel]) -> Result<Vec<Arc<Pipeline>>, GpuError> {
-        let pipelines = kernels.par_iter().map(|kernel| self.pipeline(kernel)).collect::<Result<Vec<_>, _>>()?;
-        self.check()?;
-        Ok(pipelines)
-    }
-
-    fn pipeline(&self, kernel: &'static Kernel) -> Result<Arc<Pipeline>, GpuError> {
-        let poisoned = |_| GpuError::Refused(format!("compiling {} failed before", kernel.name()));
-        let name = kernel.name();
-        if let Some(made) = self.pipelines.made.lock().map_err(poisoned)?.get(&name) {
-            return Ok(Arc::clone(made));
+        let missing: BTreeMap<String, &'static Kernel> = {
+            let made = lock(&self.pipelines.made);
+            kernels.iter().map(|kernel| (kernel.name(), *kernel)).filter(|(name, _)| !made.contains_key(name)).collect()
+        };
+        let modules: BTreeMap<&'static str, &'static Kernel> = {
+            let made = lock(&self.pipelines.modules);
+            missing.values().map(|kernel| (kernel.module, *kernel)).filter(|(module, _)| !made.contains_key(module)).collect()
+        };
+        let modules: Vec<_> = modules.into_par_iter().map(|(name, kernel)| (name, self.shader_module(kernel))).collect();
+        for (name, module) in modules {
+            lock(&self.pipelines.modules).insert(name, module?);
         }
-        let module = self
-            .pipelines
-            .modules
-            .lock()
-            .map_err(|_| GpuError::Refused(format!("compiling {name} failed before")))?
-            .entry(kernel.module)
-            .or_insert_with(|| self.shader_module(kernel))
-            .clone();
-        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(&name),
-            entries: &kernel.bindings.iter().map(|b| layout_entry(b.index, b.kind)).collect::<Vec<_>>(),
-        });
-        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(&name),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&name),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some(kernel.entry),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                // Kernels write workgroup memory before they read it.
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            },
-            cache: None,
-        });
-        let pipeline = Arc::new(Pipeline { pipeline, layout });
-        let mut made = self.pipelines.made.lock().map_err(|_| GpuError::Refused(format!("compiling {name} failed before")))?;
-        Ok(Arc::clone(made.entry(name).or_insert(pipeline)))
+        let pipelines: Vec<_> = missing.into_par_iter().map(|(name, kernel)| (self.pipeline(&name, kernel), name)).collect();
+        for (pipeline, name) in pipelines {
+            lock(&self.pipelines.made).insert(name, Arc::new(pipeline?));
+        }
+        self.check()?;
+        let made = lock(&self.pipelines.made);
+        kernels.iter().map(|kernel| made.get(&kernel.name()).cloned().ok_or_else(|| failed(&kernel.name(), "it is not there"))).collect()
     }
 
-    fn shader_module(&self, kernel: &Kernel) -> wgpu::ShaderModule {
+    fn pipeline(&self, name: &str, kernel: &'static Kernel) -> Result<Pipeline, GpuError> {
+        let module = lock(&self.pipelines.modules).get(kernel.module).cloned();
+        let module = module.ok_or_else(|| failed(name, "its module is not there"))?;
+        self.caught(name, || {
+            let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(name),
+                entries: &kernel.bindings.iter().map(|b| layout_entry(b.index, b.kind)).collect::<Vec<_>>(),
+            });
+            let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(name),
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+            let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(name),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some(kernel.entry),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    // Kernels write workgroup memory before they read it.
+                    zero_initialize_workgroup_memory: false,
+                    ..Default::default()
+                },
+                cache: None,
+            });
+            Pipeline { pipeline, layout }
+        })
+    }
+
+    fn shader_module(&self, kernel: &Kernel) -> Result<wgpu::ShaderModule, GpuError> {
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(kernel.module), source: wgpu::ShaderSource::Wgsl(kernel.source.into()) };
-        if std::env::var_os("NIN_WGPU_SHADER_CHECKS").is_some_and(|v| v == "1") {
-            self.device.create_shader_module(descriptor)
-        } else {
-            // SAFETY: the shaders are this crate's own; their loops end and their indices stay inside the bound
-            // regions, which the test suite establishes with NIN_WGPU_SHADER_CHECKS=1 and exact comparison.
-            unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+        self.caught(kernel.module, || {
+            if std::env::var_os("NIN_WGPU_SHADER_CHECKS").is_some_and(|v| v == "1") {
+                self.device.create_shader_module(descriptor)
+            } else {
+                // SAFETY: the shaders are this crate's own; their loops end and their indices stay inside the bound
+                // regions, which the test suite establishes with NIN_WGPU_SHADER_CHECKS=1 and exact comparison.
+                unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+            }
+        })
+    }
+
+    /// Makes something with this thread's errors caught: faults that nobody catches are recorded in whatever order
+    /// threads have them.
+    fn caught<T>(&self, name: &str, make: impl FnOnce() -> T) -> Result<T, GpuError> {
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let made = make();
+        let internal = pollster::block_on(internal.pop());
+        let validation = pollster::block_on(validation.pop());
+        match validation.or(internal) {
+            None => Ok(made),
+            Some(error) => Err(failed(name, &error.to_string())),
         }
     }
+}
+
+fn failed(name: &str, why: &str) -> GpuError {
+    let why: Vec<&str> = why.split_whitespace().collect();
+    GpuError::Refused(format!("compiling {name}: {}", why.join(" ")))
+}
+
+/// What a thread that panicked left in these maps is whole: they only ever get finished entries.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn layout_entry(binding: u32, kind: BindingKind) -> wgpu::BindGroupLayoutEntry {

@@ -3,10 +3,10 @@
 use super::pipelines::Pipeline;
 use super::{Buffers, DeviceBuffer, Gpu, GpuError};
 use crate::kernels::{BindingKind, Step};
-use crate::passes::ScheduledDispatch;
+use crate::passes::{Pass, ScheduledDispatch};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Most workgroups in one dimension that every adapter allows.
@@ -32,6 +32,11 @@ impl StepUniforms {
         StepUniforms { buffer, stride, count }
     }
 
+    /// Micro-batches of a step.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// Sets the values for the next submit.
     pub fn write(&self, gpu: &Gpu, steps: &[Step]) {
         assert!(steps.len() <= self.count, "{} micro-batches, room for {}", steps.len(), self.count);
@@ -45,10 +50,14 @@ impl StepUniforms {
 
 /// Dispatches with their pipelines and bind groups.
 pub struct Program {
-    dispatches: Vec<Prepared>,
+    pub(super) dispatches: Vec<Prepared>,
 }
 
-struct Prepared {
+/// A dispatch ready to be encoded, and what it belongs to.
+pub(super) struct Prepared {
+    pub path: String,
+    pub pass: Pass,
+    pub macs: u64,
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
     has_step: bool,
@@ -81,6 +90,9 @@ impl Program {
         for ((entry, pipeline), offset) in dispatches.iter().zip(pipelines).zip(offsets) {
             let bind_group = bind_group(gpu, entry, &pipeline, buffers, (&params, offset), steps)?;
             prepared.push(Prepared {
+                path: entry.path.clone(),
+                pass: entry.pass,
+                macs: entry.macs,
                 pipeline,
                 bind_group,
                 has_step: entry.dispatch.kernel.bindings.iter().any(|b| b.kind == BindingKind::Step),
@@ -91,25 +103,6 @@ impl Program {
         Ok(Program { dispatches: prepared })
     }
 
-    /// Seconds that each dispatch takes on its own, the median of `repeats` submits: for adapters without timestamps.
-    pub fn time_each(&self, gpu: &Gpu, repeats: usize) -> Result<Vec<f64>, GpuError> {
-        let mut medians = Vec::new();
-        for prepared in &self.dispatches {
-            let mut seconds = Vec::new();
-            for _ in 0..repeats.max(1) {
-                let mut encoder = gpu.device.create_command_encoder(&Default::default());
-                prepared.encode(&mut encoder.begin_compute_pass(&Default::default()), 0);
-                let started = Instant::now();
-                gpu.queue.submit([encoder.finish()]);
-                gpu.wait()?;
-                seconds.push(started.elapsed().as_secs_f64());
-            }
-            seconds.sort_by(f64::total_cmp);
-            medians.push(seconds[seconds.len() / 2]);
-        }
-        Ok(medians)
-    }
-
     fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step_offset: u32) {
         for prepared in &self.dispatches {
             prepared.encode(pass, step_offset);
@@ -118,7 +111,7 @@ impl Program {
 }
 
 impl Prepared {
-    fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step_offset: u32) {
+    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step_offset: u32) {
         pass.set_pipeline(&self.pipeline.pipeline);
         let offsets: &[u32] = if self.has_step { &[step_offset] } else { &[] };
         pass.set_bind_group(0, &self.bind_group, offsets);
@@ -170,6 +163,8 @@ const IN_FLIGHT: usize = 2;
 #[derive(Default)]
 pub struct Submitter {
     pending: VecDeque<wgpu::SubmissionIndex>,
+    /// When submissions were done, where somebody wants to know.
+    completions: Option<Arc<Mutex<Vec<Instant>>>>,
 }
 
 impl Submitter {
@@ -195,10 +190,34 @@ impl Submitter {
         for (_, to) in copies {
             to.request();
         }
+        if let Some(completions) = &self.completions {
+            let completions = Arc::clone(completions);
+            gpu.queue.on_submitted_work_done(move || {
+                if let Ok(mut moments) = completions.lock() {
+                    moments.push(Instant::now());
+                }
+            });
+            // Some drivers let a submit wait for the one before it, whose end is known now.
+            gpu.device.poll(wgpu::PollType::Poll).map_err(|e| GpuError::DeviceLost(e.to_string()))?;
+        }
         if self.pending.len() > IN_FLIGHT {
             let oldest = self.pending.pop_front();
             gpu.wait_for(oldest)?;
         }
         gpu.check()
+    }
+
+    /// Notes from now on when each submission is done; see [`Submitter::drain`].
+    pub fn watch(&mut self) {
+        self.completions = Some(Arc::default());
+    }
+
+    /// Waits for every submission, one after the other, and returns when each was done since [`Submitter::watch`].
+    pub fn drain(&mut self, gpu: &Gpu) -> Result<Vec<Instant>, GpuError> {
+        while let Some(oldest) = self.pending.pop_front() {
+            gpu.wait_for(Some(oldest))?;
+        }
+        let completions = self.completions.take();
+        Ok(completions.and_then(|moments| moments.lock().ok().map(|moments| moments.clone())).unwrap_or_default())
     }
 }

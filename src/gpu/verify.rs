@@ -4,7 +4,7 @@ use super::{Buffers, Gpu, GpuError, Program, StepUniforms, Submitter};
 use crate::graph::{Case, Lowering, Operand, Tolerance, ValueId};
 use crate::kernels::Target;
 use crate::ops::REGISTRY;
-use crate::passes::{BufferRole, Region, ScheduledDispatch};
+use crate::passes::{BufferRole, Pass, Region, ScheduledDispatch};
 use crate::shape::{Fact, Layout};
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -165,7 +165,7 @@ fn execute(gpu: &Gpu, target: &Target, case: &Case, outputs: &[Fact], in_place: 
                 };
                 Region { buffer, offset: 0, bytes: sizes[&buffer] }
             });
-            ScheduledDispatch { path: case.name.clone(), op: case.op.name(), dispatch }
+            ScheduledDispatch { path: case.name.clone(), op: case.op.name(), pass: Pass::Forward, macs: 0, dispatch }
         })
         .collect();
     let steps = StepUniforms::new(gpu, 1);

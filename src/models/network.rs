@@ -144,14 +144,25 @@ pub fn compile(
 ) -> Result<CompiledNetwork, BuildError> {
     // Training and evaluation go over a data set; inference often has one picture.
     let target = if purpose == Purpose::Infer { target } else { &target.for_long_runs() };
-    let mut parts = batch.div_ceil(max_pass);
-    loop {
-        let micro_batch = batch.div_ceil(parts);
+    let attempt = |micro_batch| {
         let Network { graph, pixels, labels, ids, result } = network(model, options, input, purpose, batch, micro_batch)?;
-        match passes::compile(graph, target, switches) {
-            Err(PlanError::TooLarge { .. }) if micro_batch > 1 => parts += 1,
-            other => return Ok(CompiledNetwork { compiled: other?, pixels, labels, ids, result, micro_batch }),
+        let compiled = passes::compile(graph, target, switches)?;
+        Ok(CompiledNetwork { compiled, pixels, labels, ids, result, micro_batch })
+    };
+    let is_too_large = |error: &BuildError| matches!(error, BuildError::Plan(PlanError::TooLarge { .. }));
+    let mut micro_batch = batch.div_ceil(batch.div_ceil(max_pass));
+    let mut one_fits = false;
+    loop {
+        match attempt(micro_batch) {
+            Err(error) if is_too_large(&error) && micro_batch > 1 => {}
+            other => return other,
         }
+        // Where not even one image fits, or not the pictures of the whole batch, no part will.
+        if !one_fits {
+            attempt(1)?;
+            one_fits = true;
+        }
+        micro_batch = batch.div_ceil(batch.div_ceil(micro_batch - 1));
     }
 }
 

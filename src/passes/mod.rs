@@ -16,7 +16,7 @@ pub use autodiff::{AutodiffError, autodiff};
 pub use fuse::fuse;
 pub use order::order;
 pub use plan::{Plan, PlanError, PlanOptions, plan};
-pub use schedule::{Arena, BufferRole, Region, Schedule, ScheduledDispatch, schedule};
+pub use schedule::{Arena, BufferRole, Pass, Region, Schedule, ScheduledDispatch, schedule};
 
 use crate::graph::Graph;
 use crate::kernels::Target;

@@ -1,9 +1,9 @@
 //! Resolves every operand to a region of a buffer: the plain data that an executor runs.
 
 use super::plan::{Plan, operand_value};
-use crate::graph::{Graph, Operand, ValueId, ValueKind};
+use crate::graph::{Graph, Node, Operand, ValueId, ValueKind};
 use crate::kernels::Dispatch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -66,6 +66,34 @@ pub struct Region {
     pub bytes: u64,
 }
 
+/// What a dispatch is for: a layer's direction, or the update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pass {
+    /// The layer's results.
+    Forward,
+    /// Gradient of a layer's input, where the layer has parameters.
+    BackwardInput,
+    /// Gradients of a layer's parameters.
+    BackwardWeight,
+    /// Gradient of a layer without parameters.
+    Backward,
+    /// Parameters from their gradients.
+    Update,
+}
+
+impl Pass {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Pass::Forward => "forward",
+            Pass::BackwardInput => "backward_input",
+            Pass::BackwardWeight => "backward_weight",
+            Pass::Backward => "backward",
+            Pass::Update => "update",
+        }
+    }
+}
+
 /// A dispatch and the layer it belongs to.
 #[derive(Clone, Debug)]
 pub struct ScheduledDispatch {
@@ -73,6 +101,10 @@ pub struct ScheduledDispatch {
     pub path: String,
     /// Name of the operation.
     pub op: &'static str,
+    /// What it is for.
+    pub pass: Pass,
+    /// Multiply-adds of the operation, counted at its first dispatch: the others reduce or copy.
+    pub macs: u64,
     /// Kernel, constants and regions.
     pub dispatch: Dispatch<Region>,
 }
@@ -100,7 +132,10 @@ pub fn schedule(graph: &Graph, plan: &Plan, alignment: u64) -> Schedule {
     let arena = Arena::new(graph, alignment);
     let mut buffers = BTreeMap::new();
     let mut dispatches = Vec::new();
+    let passes = passes(graph);
     for (index, (node, lowered)) in graph.nodes.iter().zip(&plan.lowered).enumerate() {
+        let facts = |ids: &[ValueId]| ids.iter().map(|id| graph.fact(*id)).collect::<Vec<_>>();
+        let mut macs = node.op.macs(&facts(&node.inputs), &facts(&node.outputs));
         for dispatch in &lowered.dispatches {
             let dispatch = dispatch.map(|operand| {
                 let region = match operand_value(graph, index, *operand) {
@@ -115,10 +150,35 @@ pub fn schedule(graph: &Graph, plan: &Plan, alignment: u64) -> Schedule {
                 buffers.insert(region.buffer, size);
                 region
             });
-            dispatches.push(ScheduledDispatch { path: node.path.clone(), op: node.op.name(), dispatch });
+            let macs = std::mem::take(&mut macs);
+            dispatches.push(ScheduledDispatch { path: node.path.clone(), op: node.op.name(), pass: passes[index], macs, dispatch });
         }
     }
     Schedule { dispatches, buffers, arena }
+}
+
+/// What every node is for. A node that nothing but gradients comes of belongs to the backward pass.
+fn passes(graph: &Graph) -> Vec<Pass> {
+    let is_kind = |id: &ValueId, wanted: fn(ValueKind) -> bool| wanted(graph.value(*id).kind);
+    let is_result = |kind| matches!(kind, ValueKind::State | ValueKind::Output);
+    let mut leads_to_result: Vec<bool> = graph.values().map(|(_, value)| is_result(value.kind)).collect();
+    let mut passes = vec![Pass::Backward; graph.nodes.len()];
+    for (index, node) in graph.nodes.iter().enumerate().rev() {
+        if node.outputs.iter().any(|id| leads_to_result[id.0 as usize]) {
+            passes[index] = Pass::Forward;
+            node.inputs.iter().for_each(|id| leads_to_result[id.0 as usize] = true);
+        }
+    }
+    let reads_parameter = |node: &Node| node.inputs.iter().any(|id| is_kind(id, |kind| matches!(kind, ValueKind::Parameter(_))));
+    let with_parameters: BTreeSet<&str> = graph.nodes.iter().filter(|node| reads_parameter(node)).map(|node| node.path.as_str()).collect();
+    for (pass, node) in passes.iter_mut().zip(&graph.nodes).filter(|(pass, _)| **pass == Pass::Backward) {
+        if node.outputs.iter().any(|id| is_kind(id, |kind| matches!(kind, ValueKind::Gradient(_)))) {
+            *pass = Pass::BackwardWeight;
+        } else if with_parameters.contains(node.path.as_str()) {
+            *pass = Pass::BackwardInput;
+        }
+    }
+    passes
 }
 
 fn value_region(graph: &Graph, plan: &Plan, arena: &Arena, id: ValueId) -> Region {

@@ -1,6 +1,6 @@
 //! Gradient rules against finite differences, in double precision on the host.
 
-use super::{CompileOptions, autodiff, compile};
+use super::{CompileOptions, Pass, autodiff, compile};
 use crate::graph::{Builder, Graph, ParameterRole, ValueId, ValueKind, interpret};
 use crate::kernels::{DeviceClass, Step, Target};
 use crate::models::{InputOptions, Model, ModelOptions, Purpose, network};
@@ -121,6 +121,34 @@ fn the_first_convolution_gets_no_input_gradient() {
     let count = |name| graph.nodes.iter().filter(|n| n.op.name() == name).count();
     assert_eq!(count("conv2d_backward_weight"), 4);
     assert_eq!(count("conv2d_backward_input"), 3);
+}
+
+#[test]
+fn every_dispatch_knows_its_direction() {
+    let model = Model::find("nin-cifar").unwrap();
+    let input = InputOptions::plain(&model.defaults);
+    let graph = network(model, &model.defaults, &input, Purpose::Train, BATCH, BATCH).unwrap().graph;
+    let compiled = compile(graph, &Target::baseline(DeviceClass::Discrete), CompileOptions::default()).unwrap();
+    let passes_of = |path: &str| -> Vec<&str> {
+        compiled.schedule.dispatches.iter().filter(|entry| entry.path == path).map(|entry| entry.pass.name()).collect()
+    };
+    assert_eq!(passes_of("input"), ["forward"]);
+    assert_eq!(passes_of("0.0"), ["forward", "backward_weight", "backward_weight"]);
+    assert_eq!(passes_of("0.2"), ["forward", "backward_weight", "backward_weight", "backward_input"]);
+    // A pool, and a dropout, whose gradient is the same operation.
+    assert_eq!(passes_of("1"), ["forward", "backward"]);
+    assert_eq!(passes_of("2"), ["forward", "backward"]);
+    assert_eq!((passes_of("loss"), passes_of("metrics")), (vec!["forward", "backward"], vec!["forward"]));
+
+    let macs = |pass| -> u64 { compiled.schedule.dispatches.iter().filter(|entry| entry.pass == pass).map(|entry| entry.macs).sum() };
+    let modules = &model.describe(&model.defaults).unwrap().modules;
+    let of = |path: Option<&str>| -> u64 {
+        let leaves = modules.iter().filter(|module| module.kind != "Sequential" && path.is_none_or(|path| module.path == path));
+        leaves.map(|module| module.macs).sum::<u64>() * BATCH as u64
+    };
+    assert_eq!((macs(Pass::Forward), macs(Pass::BackwardWeight)), (of(None), of(None)));
+    assert_eq!(macs(Pass::BackwardInput), of(None) - of(Some("0.0")));
+    assert_eq!((macs(Pass::Backward), macs(Pass::Update)), (0, 0));
 }
 
 #[test]

@@ -90,6 +90,16 @@ named_choice! {
     }
 }
 
+impl Precision {
+    /// Fails for a format that this version does not compute in.
+    pub fn check_available(self) -> Result<(), ConfigError> {
+        match self {
+            Precision::F32 => Ok(()),
+            Precision::Mixed => Err(ConfigError { flag: "--precision", reason: "mixed is not available in this version: use f32".into() }),
+        }
+    }
+}
+
 /// Random changes to training pictures, drawn anew for each picture and epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -2,13 +2,14 @@
 
 use super::TrainError;
 use crate::data::{Batch, DataError};
-use crate::gpu::{Buffers, DeviceBuffer, Gpu, GpuError, Program, ReadbackRing, StepUniforms, Submitter};
+use crate::gpu::{Buffers, DeviceBuffer, DispatchTime, Gpu, GpuError, Program, ReadbackRing, StepUniforms, Submitter};
 use crate::graph::Graph;
 use crate::kernels::Step;
 use crate::models::{CompiledNetwork, InputOptions, METRICS_RING, Model, ModelOptions, Purpose, compile};
 use crate::ops::{Optimizer, accumulate, start_sum};
-use crate::passes::{Arena, BufferRole, CompileOptions, Region, ScheduledDispatch};
+use crate::passes::{Arena, BufferRole, CompileOptions, Pass, Region, ScheduledDispatch};
 use crate::weights::NamedTensor;
+use std::borrow::Cow;
 
 /// Copies to the host that may be under way at once.
 const READBACKS: usize = 3;
@@ -89,13 +90,21 @@ impl Loaded {
                 gpu.write(buffer, 0, bytes);
             }
         };
-        let mut pixels = batch.pixels.clone();
-        pixels.resize(pixels.len().next_multiple_of(4), 0);
+        let mut pixels = Cow::from(&batch.pixels);
+        let bytes = pixels.len().next_multiple_of(4);
+        if bytes > pixels.len() {
+            pixels.to_mut().resize(bytes, 0);
+        }
         put(self.network.pixels, &pixels);
         put(self.network.ids, bytemuck::cast_slice(&batch.ids));
         if let Some(labels) = self.network.labels {
             put(labels, bytemuck::cast_slice(&batch.labels));
         }
+    }
+
+    /// Multiply-adds of one pass.
+    fn macs(&self) -> u64 {
+        self.network.compiled.schedule.dispatches.iter().map(|entry| entry.macs).sum()
     }
 
     fn buffer(&self, role: BufferRole) -> Result<&DeviceBuffer, GpuError> {
@@ -165,7 +174,7 @@ impl TrainEngine {
         let whole = |buffer| Region { buffer, offset: 0, bytes };
         let words = (bytes / 4) as usize;
         let single = |op, dispatch| {
-            let entry = ScheduledDispatch { path: "all parameters".into(), op, dispatch };
+            let entry = ScheduledDispatch { path: "all parameters".into(), op, pass: Pass::Update, macs: 0, dispatch };
             Program::new(gpu, &[entry], &loaded.buffers, &loaded.steps)
         };
         let gradients = whole(if passes > 1 { BufferRole::GradientSum } else { BufferRole::Gradients });
@@ -281,11 +290,30 @@ impl TrainEngine {
         Ok(())
     }
 
-    /// Layer path, kernel and seconds of every dispatch of one pass, with whatever the buffers hold.
-    pub fn time_each(&self, gpu: &Gpu, repeats: usize) -> Result<Vec<(String, String, f64)>, TrainError> {
-        let seconds = self.loaded.program.time_each(gpu, repeats)?;
-        let dispatches = &self.loaded.network.compiled.schedule.dispatches;
-        Ok(dispatches.iter().zip(seconds).map(|(d, s)| (d.path.clone(), d.dispatch.kernel.name(), s)).collect())
+    /// Multiply-adds of a pass.
+    pub(super) fn macs(&self) -> u64 {
+        self.loaded.macs()
+    }
+
+    /// The queue of updates, for whoever times it.
+    pub(super) fn submitter(&mut self) -> &mut Submitter {
+        &mut self.loaded.submitter
+    }
+
+    /// The time that every dispatch takes in an update, the median of `repeats` runs with the last update's values.
+    /// The parameters are updated by it.
+    pub(super) fn times(&self, gpu: &Gpu, repeats: usize) -> Result<Vec<DispatchTime>, TrainError> {
+        let passes = self.loaded.steps.count();
+        let mut programs = vec![(&self.loaded.program, passes)];
+        if let Some((start, add)) = &self.sum {
+            programs.extend([(start, 1), (add, passes - 1)]);
+        }
+        programs.push((&self.update, 1));
+        let mut times = Vec::new();
+        for (program, runs) in programs {
+            times.extend(program.times(gpu, repeats)?.into_iter().map(|time| per_step(time, runs)));
+        }
+        Ok(times)
     }
 
     /// The optimizer's state, by name.
@@ -318,6 +346,11 @@ impl TrainEngine {
     pub fn download(&self, gpu: &Gpu) -> Result<Vec<NamedTensor>, TrainError> {
         Ok(self.parameters.download(gpu, self.graph())?)
     }
+}
+
+/// The time of a dispatch that runs `runs` times in a step.
+fn per_step(time: DispatchTime, runs: usize) -> DispatchTime {
+    DispatchTime { seconds: time.seconds * runs as f64, ..time }
 }
 
 /// Entries of the metrics ring to results per step.
@@ -383,8 +416,28 @@ impl ForwardEngine {
         self.batch
     }
 
+    /// Bytes of all buffers.
+    pub fn bytes(&self) -> u64 {
+        self.loaded.network.compiled.schedule.bytes()
+    }
+
+    /// Multiply-adds of a pass.
+    pub(super) fn macs(&self) -> u64 {
+        self.loaded.macs()
+    }
+
+    /// The queue of runs, for whoever times it.
+    pub(super) fn submitter(&mut self) -> &mut Submitter {
+        &mut self.loaded.submitter
+    }
+
+    /// The time that every dispatch takes in `runs` runs, the median of `repeats` measurements with the last run's images.
+    pub(super) fn times(&self, gpu: &Gpu, runs: usize, repeats: usize) -> Result<Vec<DispatchTime>, TrainError> {
+        Ok(self.loaded.program.times(gpu, repeats)?.into_iter().map(|time| per_step(time, runs)).collect())
+    }
+
     /// Queues a batch; `received` gets (images, memory of the result) of batches that have come back, in order.
-    fn run(&mut self, gpu: &Gpu, batch: &Batch, received: &mut Vec<(usize, Vec<f32>)>) -> Result<(), TrainError> {
+    pub(super) fn run(&mut self, gpu: &Gpu, batch: &Batch, received: &mut Vec<(usize, Vec<f32>)>) -> Result<(), TrainError> {
         let mut receive = |count: usize, bytes: Vec<u8>| received.push((count, bytemuck::pod_collect_to_vec(&bytes)));
         self.loaded.upload(gpu, batch);
         let count = batch.count as u32;
@@ -397,7 +450,7 @@ impl ForwardEngine {
         Ok(self.ring.poll(gpu, &mut receive)?)
     }
 
-    fn finish(&mut self, gpu: &Gpu, received: &mut Vec<(usize, Vec<f32>)>) -> Result<(), TrainError> {
+    pub(super) fn finish(&mut self, gpu: &Gpu, received: &mut Vec<(usize, Vec<f32>)>) -> Result<(), TrainError> {
         let mut receive = |count: usize, bytes: Vec<u8>| received.push((count, bytemuck::pod_collect_to_vec(&bytes)));
         Ok(self.ring.finish(gpu, &mut receive)?)
     }

@@ -1,8 +1,9 @@
 //! Training runs.
 //!
 //! The configuration, the learning rate and the files of a run's folder know no device; `engine` puts a compiled
-//! network on one, `trainer` runs it over epochs and `predict` uses what came out.
+//! network on one, `trainer` runs it over epochs, `predict` uses what came out and `bench` measures how fast it all is.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod defaults;

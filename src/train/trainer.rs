@@ -462,7 +462,7 @@ pub fn model_options(config: &TrainConfig) -> ModelOptions {
     }
 }
 
-fn input_options(config: &TrainConfig, source: [usize; 3]) -> InputOptions {
+pub(super) fn input_options(config: &TrainConfig, source: [usize; 3]) -> InputOptions {
     let config::Augment { flip, shift } = config.augment;
     InputOptions {
         source,
@@ -472,7 +472,7 @@ fn input_options(config: &TrainConfig, source: [usize; 3]) -> InputOptions {
     }
 }
 
-fn optimizer(config: &TrainConfig) -> Optimizer {
+pub(super) fn optimizer(config: &TrainConfig) -> Optimizer {
     let weight_decay = config.weight_decay;
     match config.optimizer {
         config::Optimizer::Sgd => Optimizer::Sgd { momentum: config.momentum, nesterov: config.nesterov, weight_decay },

@@ -1,5 +1,6 @@
 //! Drives the program as its users do. Tests that need a device are reported as ignored without one, never as passed.
 
+mod bench;
 mod faults;
 mod infer;
 #[cfg(unix)]
@@ -37,6 +38,7 @@ fn main() {
         ("infer", infer::TESTS),
         ("weights", weights::TESTS),
         ("train", train::TESTS),
+        ("bench", bench::TESTS),
         #[cfg(unix)]
         ("interrupt", interrupt::TESTS),
         ("faults", faults::TESTS),

@@ -67,7 +67,7 @@ fn usage_errors_are_2() {
 fn help_and_version_are_results() {
     let version = run(&["--version"]).done();
     assert!(version.stdout.starts_with("nin-wgpu "), "{version}");
-    for verb in ["devices", "summary", "train", "eval", "infer", "dump", "check"] {
+    for verb in ["devices", "summary", "train", "eval", "infer", "bench", "dump", "check"] {
         let help = run(&[verb, "--help"]).done();
         assert!(help.stdout.contains("Usage: nin-wgpu") && help.stderr.is_empty(), "{help}");
     }
@@ -118,6 +118,7 @@ fn no_adapter_is_3_and_says_what_to_install() {
         &["infer", &picture],
         &["infer", "--json", &picture],
         &["check", "--quick"],
+        &["bench"],
         &["train", "--model", "nin-small", "--data", &data],
         &["eval", "--data", &data],
     ];

@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use nin_wgpu::gpu::{Buffers, Gpu, GpuError, Program, StepUniforms, Submitter};
 use nin_wgpu::kernels::Step;
 use nin_wgpu::ops::{Optimizer, accumulate, start_sum};
-use nin_wgpu::passes::{BufferRole, Region, ScheduledDispatch};
+use nin_wgpu::passes::{BufferRole, Pass, Region, ScheduledDispatch};
 use nin_wgpu::rng::{Stream, purpose};
 use std::collections::BTreeMap;
 
@@ -61,7 +61,7 @@ impl<'a> Arena<'a> {
         let region = |buffer| Region { buffer, offset: 0, bytes: words as u64 * 4 };
         let state: Vec<Region> = (0..states).map(|i| region(BufferRole::OptimizerState(i))).collect();
         let dispatch = optimizer.dispatch(words, region(BufferRole::Parameters), region(BufferRole::Gradients), &state);
-        let dispatches = [ScheduledDispatch { path: "optimizer".into(), op: "update", dispatch }];
+        let dispatches = [ScheduledDispatch { path: "optimizer".into(), op: "update", pass: Pass::Update, macs: 0, dispatch }];
         let roles = [BufferRole::Parameters, BufferRole::Gradients].into_iter().chain((0..states).map(BufferRole::OptimizerState));
         let sizes: BTreeMap<BufferRole, u64> = roles.map(|role| (role, words as u64 * 4)).collect();
         let buffers = Buffers::allocate(gpu, &sizes, &Buffers::default())?;
@@ -289,7 +289,14 @@ fn micro_batches_add_up(gpu: &Gpu) -> Result<(), String> {
         let buffers = Buffers::allocate(gpu, &sizes, &Buffers::default())?;
         let steps = StepUniforms::new(gpu, 1);
         steps.write(gpu, &[Step::default()]);
-        let program = |dispatch| Program::new(gpu, &[ScheduledDispatch { path: "sum".into(), op: "sum", dispatch }], &buffers, &steps);
+        let program = |dispatch| {
+            Program::new(
+                gpu,
+                &[ScheduledDispatch { path: "sum".into(), op: "sum", pass: Pass::Update, macs: 0, dispatch }],
+                &buffers,
+                &steps,
+            )
+        };
         let (start, add) = (program(start_sum(words, sum, gradients))?, program(accumulate(words, sum, gradients))?);
         let mut submitter = Submitter::default();
         write(gpu, &buffers, BufferRole::GradientSum, &vec![f32::NAN; words]);

@@ -1,0 +1,187 @@
+//! `nin-wgpu bench`: how fast a model trains and infers on the adapter.
+
+use super::bench_report::{Report, text};
+use super::context::Context;
+use super::error::{Exit, Failure};
+use super::model_args::{AdaptArgs, count, model};
+use crate::gpu::{Gpu, roofline};
+use crate::models::Model;
+use crate::train::bench::{BenchRequest, Mode, Spread, Steps, bench};
+use crate::train::config::{Precision, TrainConfig};
+use crate::train::plot::{SweepPoint, write_sweep};
+use crate::weights::label;
+use clap::ValueEnum;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Arguments of the verb.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  nin-wgpu bench
+  nin-wgpu bench --model nin-cifar --mode infer --batch-size 16 --roofline
+  nin-wgpu bench --model nin --sweep sweep.svg --batch-sizes 1,8,64
+
+Pictures and labels are random; optimizer, dropout and augmentation are those of the model's recipe. A step's time is the
+time from the end of the step before it to its own end, while two more wait behind it.")]
+pub struct Args {
+    /// The model
+    #[arg(long, value_name = "NAME", value_parser = model(), default_value = "nin-small")]
+    model: &'static Model,
+    #[command(flatten)]
+    adapt: AdaptArgs,
+    /// What a step does
+    #[arg(long, value_enum, default_value = "train")]
+    mode: ModeName,
+    /// Images in a batch [default: as the model's recipe]
+    #[arg(long, value_name = "B", value_parser = count(1 << 20))]
+    batch_size: Option<usize>,
+    /// Steps to measure, after those that warm up [default: as many as take 5 seconds, from 5 to 1000]
+    #[arg(long, value_name = "N", value_parser = count(1_000_000))]
+    steps: Option<usize>,
+    /// Number format: f32 (mixed comes in a later version)
+    #[arg(long, value_name = "KIND", default_value = "f32")]
+    precision: Precision,
+    /// Measure also what the adapter reaches at best: multiply-adds in registers, copies between buffers
+    #[arg(long)]
+    roofline: bool,
+    /// Measure also at several batch sizes, and draw images/s and the time of a step over them
+    #[arg(long, value_name = "FILE.svg")]
+    sweep: Option<PathBuf>,
+    /// The batch sizes of --sweep
+    #[arg(long, value_name = "B,...", value_delimiter = ',', value_parser = count(1 << 20), requires = "sweep",
+          default_value = "1,2,4,8,16,32,64,128")]
+    batch_sizes: Vec<usize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a step does, as on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ModeName {
+    /// One update: forward, backward, optimizer
+    Train,
+    /// Probabilities of a batch
+    Infer,
+}
+
+/// How long the steps last where their number is not given, and those of each size of a sweep.
+const LASTING: Duration = Duration::from_secs(5);
+const LASTING_EACH: Duration = Duration::from_secs(2);
+/// Runs over which the time of each kernel is the median.
+const LAYER_REPEATS: usize = 5;
+
+/// Measures and prints.
+pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let config = args.config()?;
+    if let Some(path) = &args.sweep {
+        check_folder(path)?;
+    }
+    let gpu = context.open_gpu_to_measure()?;
+    if !gpu.has_timestamps() {
+        let layers = if args.json { "layers stays empty" } else { "kernels are timed one by one from outside, waiting included" };
+        context.note(&format!("note: this adapter has no timestamps: {layers}"));
+    }
+    let steps = |lasting| args.steps.map_or(Steps::Lasting(lasting), Steps::Count);
+    let mode = args.mode.into();
+    let layer_repeats = if gpu.has_timestamps() || !args.json { LAYER_REPEATS } else { 0 };
+    let name = &gpu.adapter().name;
+    context.note(&format!("measuring {} of {}, batch size {}, on {name}", args.mode.what(), config.model, config.batch_size));
+    let request = BenchRequest { model: args.model, config: &config, mode, steps: steps(LASTING), layer_repeats };
+    let measured = bench(&gpu, &request)?;
+    let sweep = match &args.sweep {
+        Some(path) => {
+            let request = BenchRequest { steps: steps(LASTING_EACH), layer_repeats: 0, ..request };
+            let points = sweep(&gpu, &request, &args.batch_sizes, context)?;
+            write_sweep(path, &points)?;
+            context.note(&format!("picture written to {}", label(path)));
+            Some(points)
+        }
+        None => None,
+    };
+    let roofline = if args.roofline {
+        context.note(&format!("measuring the best rates of {name}"));
+        Some(roofline(&gpu)?)
+    } else {
+        None
+    };
+    let report = Report::new(&gpu, &config, mode, &measured, roofline, sweep.as_deref());
+    if args.json {
+        context.print_json(&report)?;
+    } else {
+        context.print(&text(&report, &measured))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Measures at each batch size, the smallest first; those that do not fit the device are left out.
+fn sweep(gpu: &Gpu, request: &BenchRequest<'_>, sizes: &[usize], context: &Context) -> Result<Vec<SweepPoint>, Failure> {
+    let sizes: BTreeSet<usize> = sizes.iter().copied().collect();
+    let mut points = Vec::new();
+    let mut too_large = None;
+    for batch in sizes {
+        let config = TrainConfig { batch_size: batch, ..request.config.clone() };
+        match bench(gpu, &BenchRequest { config: &config, ..request.clone() }).map_err(Failure::from) {
+            Ok(measured) => {
+                let images_per_s = measured.images_per_s();
+                let Spread { median, p10, p90 } = measured.step;
+                context.note(&format!("batch size {batch}: {images_per_s:.1} images/s"));
+                points.push(SweepPoint { batch, images_per_s, milliseconds: [p10, median, p90].map(|s| s * 1e3) });
+            }
+            Err(failure) if failure.is_too_large() => {
+                context.note(&format!("batch size {batch} is left out: {failure}"));
+                too_large = Some(failure);
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    match too_large {
+        Some(failure) if points.is_empty() => Err(failure),
+        _ => Ok(points),
+    }
+}
+
+/// Fails before minutes of measuring where the picture could not be written.
+fn check_folder(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() || !folder.is_dir() {
+        return Err(Failure::Failed(format!("--sweep {}: not a file in a folder that exists", label(path))));
+    }
+    Ok(())
+}
+
+impl ModeName {
+    fn what(self) -> &'static str {
+        match self {
+            ModeName::Train => "training",
+            ModeName::Infer => "inference",
+        }
+    }
+}
+
+impl From<ModeName> for Mode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Train => Mode::Train,
+            ModeName::Infer => Mode::Infer,
+        }
+    }
+}
+
+impl Args {
+    /// The model's recipe with what was asked for.
+    fn config(&self) -> Result<TrainConfig, Failure> {
+        self.precision.check_available()?;
+        let mut config = TrainConfig::defaults(self.model.name)?;
+        let options = self.adapt.apply(&self.model.defaults);
+        config.classes = options.classes;
+        config.set_in_channels(options.in_channels);
+        config.image_size = options.image_size[0];
+        config.augment.shift = config.augment.shift.min(config.image_size as u32 - 1);
+        config.batch_size = self.batch_size.unwrap_or(config.batch_size);
+        config.validate()?;
+        Ok(config)
+    }
+}
