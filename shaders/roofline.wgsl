@@ -1,7 +1,7 @@
 // What a device reaches at most: multiply-adds in registers, and copies from buffer to buffer.
-// multiply_add_*: every invocation runs CHAINS independent chains y = y factor + summand, 8 links a round, and writes
-// their sum, so that nothing can be left out. factor < 1 keeps every y near summand / (1 - factor): no link meets
-// infinities or denormals. Chains hide the latency of a link; which number and form is best is the device's affair.
+// multiply_add_*: every invocation runs independent chains y = y factor + summand, 32 links a round, and writes their
+// sum, so that nothing can be left out. factor < 1 keeps every y near summand / (1 - factor): no link meets infinities
+// or denormals. Chains hide the latency of a link and take registers; how many and in which form is the device's affair.
 // copy_*: copied = source, one or four vec4 an invocation. fill: copied = numbers that depend on the index.
 // sums: [invocations]; source, copied: [quads].
 #import "shared/grid.wgsl"
@@ -18,8 +18,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> source: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> copied: array<vec4<f32>>;
 
-#for size in 1..4
-#define CHAINS 8 * size
+#for size in 1..5
+#define CHAINS 4 * size
 @compute @workgroup_size(64)
 fn multiply_add_fused_${CHAINS}(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
@@ -27,7 +27,7 @@ fn multiply_add_fused_${CHAINS}(@builtin(workgroup_id) workgroup: vec3<u32>, @bu
     var y${c} = f32(i + ${c}u) * params.summand;
 #end
     for (var round = 0u; round < params.rounds; round++) {
-#for link in 0..8
+#for link in 0..32
 #for c in 0..CHAINS
         y${c} = fma(y${c}, params.factor, params.summand);
 #end
@@ -39,45 +39,45 @@ fn multiply_add_fused_${CHAINS}(@builtin(workgroup_id) workgroup: vec3<u32>, @bu
 #end
     sums[i] = sum;
 }
+#end
 
 @compute @workgroup_size(64)
-fn multiply_add_plain_${CHAINS}(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn multiply_add_plain_8(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
-#for c in 0..CHAINS
+#for c in 0..8
     var y${c} = f32(i + ${c}u) * params.summand;
 #end
     for (var round = 0u; round < params.rounds; round++) {
-#for link in 0..8
-#for c in 0..CHAINS
+#for link in 0..32
+#for c in 0..8
         y${c} = y${c} * params.factor + params.summand;
 #end
 #end
     }
     var sum = 0.0;
-#for c in 0..CHAINS
+#for c in 0..8
     sum += y${c};
 #end
     sums[i] = sum;
 }
-#end
 
-// 16 chains in 4 vectors.
+// 8 chains in 2 vectors.
 @compute @workgroup_size(64)
-fn multiply_add_vectors_16(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn multiply_add_vectors_8(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     let factor = vec4<f32>(params.factor);
     let summand = vec4<f32>(params.summand);
-#for c in 0..4
-    var y${c} = vec4<f32>(vec4<u32>(i) + vec4<u32>(0u, 1u, 2u, ${c}u)) * params.summand;
+#for c in 0..2
+    var y${c} = vec4<f32>(vec4<u32>(i + ${4 * c}u) + vec4<u32>(0u, 1u, 2u, 3u)) * params.summand;
 #end
     for (var round = 0u; round < params.rounds; round++) {
-#for link in 0..8
-#for c in 0..4
+#for link in 0..32
+#for c in 0..2
         y${c} = fma(y${c}, factor, summand);
 #end
 #end
     }
-    let sum = y0 + y1 + y2 + y3;
+    let sum = y0 + y1;
     sums[i] = sum.x + sum.y + sum.z + sum.w;
 }
 

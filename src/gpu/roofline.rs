@@ -24,7 +24,7 @@ const LASTING: Duration = Duration::from_millis(20);
 /// Runs of which the fastest counts.
 const RUNS: usize = 5;
 /// Multiply-adds of a chain in a round.
-const LINKS: u64 = 8;
+const LINKS: u64 = 32;
 /// llvmpipe ends every loop after 65,535 rounds.
 const MOST_ROUNDS: u64 = 1 << 15;
 /// Most copies in a run.
@@ -46,14 +46,13 @@ pub fn roofline(gpu: &Gpu) -> Result<Roofline, GpuError> {
     let bench = Bench { gpu, buffers: Buffers::allocate(gpu, &sizes, &Buffers::default())?, steps: StepUniforms::new(gpu, 1) };
     let params = kernels::Params { rounds: 0, quads: (bytes / 16) as u32, factor: 0.75, summand: 0.5 };
 
-    let variants: [(MultiplyAdd, u64); 7] = [
+    let variants: [(MultiplyAdd, u64); 6] = [
+        (kernels::multiply_add_fused_4, 4),
         (kernels::multiply_add_fused_8, 8),
+        (kernels::multiply_add_fused_12, 12),
         (kernels::multiply_add_fused_16, 16),
-        (kernels::multiply_add_fused_24, 24),
         (kernels::multiply_add_plain_8, 8),
-        (kernels::multiply_add_plain_16, 16),
-        (kernels::multiply_add_plain_24, 24),
-        (kernels::multiply_add_vectors_16, 16),
+        (kernels::multiply_add_vectors_8, 8),
     ];
     let sums = Region { buffer: SUMS, offset: 0, bytes: invocations * 4 };
     let mut flops_per_s: f64 = 0.0;
