@@ -11,3 +11,4 @@
 
 #import "shared/conv2d_gemm.wgsl"
 #import "shared/conv2d_gemm_quads.wgsl"
+#import "shared/conv2d_gemm_splits.wgsl"

@@ -276,8 +276,8 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
 #end
     let pixels = params.batch * params.out_h * params.out_w;
     let image_pixels = params.out_h * params.out_w;
-    let first = split * params.pixels_per_split;
-    let end = min(first + params.pixels_per_split, pixels);
+    let first = split * params.per_split;
+    let end = min(first + params.per_split, pixels);
     var n = i32(first / image_pixels);
     var oy = first % image_pixels / params.out_w;
     var ox = first % params.out_w;

@@ -265,8 +265,8 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
         return;
     }
     let pixels = params.batch * params.out_h * params.out_w;
-    let begin = split * params.pixels_per_split;
-    let end = min(begin + params.pixels_per_split, pixels);
+    let begin = split * params.per_split;
+    let end = min(begin + params.per_split, pixels);
     if lane < ${DEPTH}u {
         corners[lane] = window_corner(begin + lane, end);
     }

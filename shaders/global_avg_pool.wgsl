@@ -1,7 +1,8 @@
 // Mean over all pixels of a channel: y = sum of x / pixels; its gradient: dx = dy / pixels.
-// One invocation computes one element of y (row by row: rounding errors grow with height + width), or of dx.
+// One invocation computes one element of y, or of dx.
 // x, dx: [images][height][width][channels]; y, dy: [images][channels].
 #import "shared/grid.wgsl"
+#import "shared/global_avg_pool.wgsl"
 
 struct Params {
     words: u32,       // elements the entry point writes
@@ -19,21 +20,9 @@ struct Params {
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
-    if i >= params.words {
-        return;
+    if i < params.words {
+        y[i] = channel_mean(i / params.channels, i % params.channels);
     }
-    let image = i / params.channels;
-    var at = image * params.height * params.width * params.channels + i % params.channels;
-    var sum = 0.0;
-    for (var row = 0u; row < params.height; row++) {
-        var row_sum = 0.0;
-        for (var column = 0u; column < params.width; column++) {
-            row_sum += x[at];
-            at += params.channels;
-        }
-        sum += row_sum;
-    }
-    y[i] = sum / f32(params.height * params.width);
 }
 
 fn gradient(i: u32) -> f32 {

@@ -10,6 +10,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> logits: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(64)
@@ -22,6 +23,6 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
     let top = row_maximum(first);
     let sum = row_sum(first, top);
     for (var k = 0u; k < params.channels; k++) {
-        y[first + k] = select(0.0, exp(logits[first + k] - top) / sum, k < params.classes);
+        y[first + k] = probability(first, k, top, sum);
     }
 }

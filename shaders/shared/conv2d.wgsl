@@ -22,10 +22,11 @@ struct Conv2dParams {
     pad_w: u32,
     // 1: forward stores max(y, 0); backward_input stores 0 where the input activation x is not above 0.
     relu: u32,
-    // backward_weight: into how many partial sums the reduction is split, and the output pixels (of batch * out_h *
-    // out_w) each of them covers; the last may cover fewer.
+    // Into how many partial sums the reduction is split, and how much of it each of them covers; the last may cover less.
+    // backward_weight: output pixels (of batch * out_h * out_w); forward_partials and backward_input_partials: steps (of
+    // kernel_h * kernel_w * channels), a multiple of 16.
     splits: u32,
-    pixels_per_split: u32,
+    per_split: u32,
     // Order of tiles in the subgroup kernels' forward and input gradient. 1: all channels of a tile of pixels, then the
     // next; 0: all pixels of a tile of channels, then the next. Whichever operand the tiles share stays in the cache.
     channels_innermost: u32,

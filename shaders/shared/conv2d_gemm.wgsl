@@ -87,23 +87,29 @@ fn output_pixels(first: u32, end: u32) -> Pixels {
     return pixels;
 }
 
+// A tile of a matrix: its first row, its first quad of columns, and which part of the reduction it sums.
+struct Tile {
+    first: u32,
+    first_quad: u32,
+    split: u32,
+}
+
+// Tile number `index` of `rows` by 4 * `quads` results: rows vary fastest, splits slowest.
+fn tile_of(index: u32, rows: u32, quads: u32) -> Tile {
+    let row_tiles = (rows + ${4 * LEFT_QUADS - 1}u) / ${4 * LEFT_QUADS}u;
+    let tiles = row_tiles * ((quads + ${RIGHT_QUADS - 1}u) / ${RIGHT_QUADS}u);
+    let within = index % tiles;
+    return Tile(within % row_tiles * ${4 * LEFT_QUADS}u, within / row_tiles * ${RIGHT_QUADS}u, index / tiles);
+}
+
 fn is_pointwise() -> bool {
     return params.kernel_h * params.kernel_w * params.stride_h * params.stride_w == 1u && params.pad_h + params.pad_w == 0u;
 }
 
-@compute @workgroup_size(${THREADS})
-fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
-        @builtin(local_invocation_index) lane: u32) {
+// Products of x and the filter, summed over steps `begin` to `steps` of the reduction.
+fn sum_forward(lane: u32, tile: Tile, begin: u32, steps: u32, sums: ptr<function, Sums>) {
     let out_c4 = params.out_c / 4u;
     let end = params.batch * params.out_h * params.out_w;
-    let pixel_tiles = (end + ${4 * LEFT_QUADS - 1}u) / ${4 * LEFT_QUADS}u;
-    let tile = workgroup_index(wid, num);
-    let first = tile % pixel_tiles * ${4 * LEFT_QUADS}u;
-    let first_quad = tile / pixel_tiles * ${RIGHT_QUADS}u;
-    if first_quad >= out_c4 {
-        return;
-    }
-    let steps = params.kernel_h * params.kernel_w * params.in_c;
     // Left: x, invocations next to each other read channels next to each other; right: rows of the filter.
 #for i in 0..UNITS_EACH
     let unit_${i} = lane + ${i * THREADS}u;
@@ -111,19 +117,18 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     let right_unit_${i} = unit_${i} - ${LEFT_UNITS}u;
     let group_${i} = select(right_unit_${i} / ${RIGHT_QUADS}u, unit_${i} % ${DEPTH / 4}u, is_left_${i});
     let quad_${i} = select(right_unit_${i} % ${RIGHT_QUADS}u, unit_${i} / ${DEPTH / 4}u, is_left_${i});
-    let pixels_${i} = output_pixels(first + quad_${i} * 4u, select(0u, end, is_left_${i}));
+    let pixels_${i} = output_pixels(tile.first + quad_${i} * 4u, select(0u, end, is_left_${i}));
     var staged_${i} = mat4x4<f32>();
 #end
 
-    var sums = Sums();
     let row = lane / ${THREAD_COLUMNS}u;
     let column = lane % ${THREAD_COLUMNS}u;
-    for (var start = 0u; start < steps + ${DEPTH}u; start += ${DEPTH}u) {
+    for (var start = begin; start < steps + ${DEPTH}u; start += ${DEPTH}u) {
         // The first round only fetches.
 #for i in 0..UNITS_EACH
-        if start > 0u && is_left_${i} {
+        if start > begin && is_left_${i} {
             stage_left(group_${i}, quad_${i}, staged_${i});
-        } else if start > 0u && unit_${i} < ${UNITS}u {
+        } else if start > begin && unit_${i} < ${UNITS}u {
             stage_right(group_${i}, quad_${i}, staged_${i});
         }
 #end
@@ -136,27 +141,42 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
             } else if unit_${i} < ${UNITS}u {
                 staged_${i} = mat4x4<f32>();
 #for k in 0..4
-                if step_${i} + ${k}u < steps && first_quad + quad_${i} < out_c4 {
-                    staged_${i}[${k}] = weight[(step_${i} + ${k}u) * out_c4 + first_quad + quad_${i}];
+                if step_${i} + ${k}u < steps && tile.first_quad + quad_${i} < out_c4 {
+                    staged_${i}[${k}] = weight[(step_${i} + ${k}u) * out_c4 + tile.first_quad + quad_${i}];
                 }
 #end
             }
 #end
         }
-        if start > 0u {
-            multiply(row, column, &sums);
+        if start > begin {
+            multiply(row, column, sums);
         }
         workgroupBarrier();
     }
+}
 
+@compute @workgroup_size(${THREADS})
+fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {
+    let out_c4 = params.out_c / 4u;
+    let end = params.batch * params.out_h * params.out_w;
+    let tile = tile_of(workgroup_index(wid, num), end, out_c4);
+    if tile.split > 0u {
+        return;
+    }
+    var sums = Sums();
+    sum_forward(lane, tile, 0u, params.kernel_h * params.kernel_w * params.in_c, &sums);
+
+    let row = lane / ${THREAD_COLUMNS}u;
+    let column = lane % ${THREAD_COLUMNS}u;
     let relu = vec4<bool>(params.relu != 0u);
 #for j in 0..COLUMN_QUADS
-    let quad_of_${j} = first_quad + column + ${j * THREAD_COLUMNS}u;
+    let quad_of_${j} = tile.first_quad + column + ${j * THREAD_COLUMNS}u;
     if quad_of_${j} < out_c4 {
         let bias_${j} = bias[quad_of_${j}];
 #for i in 0..ROW_QUADS
 #for r in 0..4
-        let pixel_${i}_${r} = first + (row + ${i * THREAD_ROWS}u) * 4u + ${r}u;
+        let pixel_${i}_${r} = tile.first + (row + ${i * THREAD_ROWS}u) * 4u + ${r}u;
         if pixel_${i}_${r} < end {
             let value = sums[${(4 * i + r) * COLUMN_QUADS + j}] + bias_${j};
             y[pixel_${i}_${r} * out_c4 + quad_of_${j}] = select(value, vec4<f32>(), relu & (value < vec4<f32>()));
@@ -173,17 +193,12 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
         @builtin(local_invocation_index) lane: u32) {
     let out_c4 = params.out_c / 4u;
     let rows = params.kernel_h * params.kernel_w * params.in_c;
-    let row_tiles = (rows + ${4 * LEFT_QUADS - 1}u) / ${4 * LEFT_QUADS}u;
-    let tiles = row_tiles * ((out_c4 + ${RIGHT_QUADS - 1}u) / ${RIGHT_QUADS}u);
-    let index = workgroup_index(wid, num);
-    let split = index / tiles;
-    let first_row = index % tiles % row_tiles * ${4 * LEFT_QUADS}u;
-    let first_quad = index % tiles / row_tiles * ${RIGHT_QUADS}u;
-    if split >= params.splits {
+    let tile = tile_of(workgroup_index(wid, num), rows, out_c4);
+    if tile.split >= params.splits {
         return;
     }
-    let begin = split * params.pixels_per_split;
-    let end = min(begin + params.pixels_per_split, params.batch * params.out_h * params.out_w);
+    let begin = tile.split * params.per_split;
+    let end = min(begin + params.per_split, params.batch * params.out_h * params.out_w);
     // Both operands: invocations next to each other read channels next to each other.
 #for i in 0..UNITS_EACH
     let unit_${i} = lane + ${i * THREADS}u;
@@ -191,7 +206,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     let right_unit_${i} = unit_${i} - ${LEFT_UNITS}u;
     let group_${i} = select(right_unit_${i} / ${RIGHT_QUADS}u, unit_${i} / ${LEFT_QUADS}u, is_left_${i});
     let quad_${i} = select(right_unit_${i} % ${RIGHT_QUADS}u, unit_${i} % ${LEFT_QUADS}u, is_left_${i});
-    let rows_${i} = rows_from(first_row + quad_${i} * 4u, rows);
+    let rows_${i} = rows_from(tile.first + quad_${i} * 4u, rows);
     var staged_${i} = mat4x4<f32>();
 #end
 
@@ -201,7 +216,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
 #end
     let row = lane / ${THREAD_COLUMNS}u;
     let column = lane % ${THREAD_COLUMNS}u;
-    let sums_dy = first_row == 0u && row == 0u;
+    let sums_dy = tile.first == 0u && row == 0u;
     for (var start = begin; start < end + ${DEPTH}u; start += ${DEPTH}u) {
 #for i in 0..UNITS_EACH
         if start > begin && is_left_${i} {
@@ -219,8 +234,8 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
             } else if unit_${i} < ${UNITS}u {
                 staged_${i} = mat4x4<f32>();
 #for k in 0..4
-                if pixel_${i} + ${k}u < end && first_quad + quad_${i} < out_c4 {
-                    staged_${i}[${k}] = dy[(pixel_${i} + ${k}u) * out_c4 + first_quad + quad_${i}];
+                if pixel_${i} + ${k}u < end && tile.first_quad + quad_${i} < out_c4 {
+                    staged_${i}[${k}] = dy[(pixel_${i} + ${k}u) * out_c4 + tile.first_quad + quad_${i}];
                 }
 #end
             }
@@ -239,16 +254,16 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
         workgroupBarrier();
     }
 
-    let base = split * (rows + 1u) * out_c4;
+    let base = tile.split * (rows + 1u) * out_c4;
 #for j in 0..COLUMN_QUADS
-    let quad_of_${j} = first_quad + column + ${j * THREAD_COLUMNS}u;
+    let quad_of_${j} = tile.first_quad + column + ${j * THREAD_COLUMNS}u;
     if quad_of_${j} < out_c4 {
         if sums_dy {
             partials[base + rows * out_c4 + quad_of_${j}] = dy_sum_${j};
         }
 #for i in 0..ROW_QUADS
 #for r in 0..4
-        let row_${i}_${r} = first_row + (row + ${i * THREAD_ROWS}u) * 4u + ${r}u;
+        let row_${i}_${r} = tile.first + (row + ${i * THREAD_ROWS}u) * 4u + ${r}u;
         if row_${i}_${r} < rows {
             partials[base + row_${i}_${r} * out_c4 + quad_of_${j}] = sums[${(4 * i + r) * COLUMN_QUADS + j}];
         }

@@ -104,38 +104,28 @@ fn dy_of_pixels(pixels: Pixels, ky: u32, kx: u32, o4: u32, within: bool) -> mat4
     return transpose(by_pixel);
 }
 
-@compute @workgroup_size(${THREADS})
-fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
-        @builtin(local_invocation_index) lane: u32) {
+// Products of dy and the filter, summed over steps `begin` to `steps` of the reduction.
+fn sum_backward_input(lane: u32, tile: Tile, begin: u32, steps: u32, sums: ptr<function, Sums>) {
     let in_c4 = params.in_c / 4u;
     let out_c4 = params.out_c / 4u;
     let end = params.batch * params.in_h * params.in_w;
-    let pixel_tiles = (end + ${4 * LEFT_QUADS - 1}u) / ${4 * LEFT_QUADS}u;
-    let tile = workgroup_index(wid, num);
-    let first = tile % pixel_tiles * ${4 * LEFT_QUADS}u;
-    let first_quad = tile / pixel_tiles * ${RIGHT_QUADS}u;
-    if first_quad >= in_c4 {
-        return;
-    }
-    let steps = params.kernel_h * params.kernel_w * params.out_c;
     // Both operands: invocations next to each other read output channels next to each other.
 #for i in 0..UNITS_EACH
     let unit_${i} = lane + ${i * THREADS}u;
     let is_left_${i} = unit_${i} < ${LEFT_UNITS}u;
     let group_${i} = unit_${i} % ${DEPTH / 4}u;
     let quad_${i} = select(unit_${i} - ${LEFT_UNITS}u, unit_${i}, is_left_${i}) / ${DEPTH / 4}u;
-    let pixels_${i} = input_pixels(first + quad_${i} * 4u, select(0u, end, is_left_${i}));
+    let pixels_${i} = input_pixels(tile.first + quad_${i} * 4u, select(0u, end, is_left_${i}));
     var staged_${i} = mat4x4<f32>();
 #end
 
-    var sums = Sums();
     let row = lane / ${THREAD_COLUMNS}u;
     let column = lane % ${THREAD_COLUMNS}u;
-    for (var start = 0u; start < steps + ${DEPTH}u; start += ${DEPTH}u) {
+    for (var start = begin; start < steps + ${DEPTH}u; start += ${DEPTH}u) {
 #for i in 0..UNITS_EACH
-        if start > 0u && is_left_${i} {
+        if start > begin && is_left_${i} {
             stage_left(group_${i}, quad_${i}, staged_${i});
-        } else if start > 0u && unit_${i} < ${UNITS}u {
+        } else if start > begin && unit_${i} < ${UNITS}u {
             stage_right(group_${i}, quad_${i}, staged_${i});
         }
 #end
@@ -150,8 +140,8 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
                 staged_${i} = dy_of_pixels(pixels_${i}, ky, tap_${i} - ky * params.kernel_w, o4_${i}, step_${i} < steps);
             } else if unit_${i} < ${UNITS}u {
                 var by_channel = mat4x4<f32>();
-                if step_${i} < steps && first_quad + quad_${i} < in_c4 {
-                    let at = (tap_${i} * params.in_c + (first_quad + quad_${i}) * 4u) * out_c4 + o4_${i};
+                if step_${i} < steps && tile.first_quad + quad_${i} < in_c4 {
+                    let at = (tap_${i} * params.in_c + (tile.first_quad + quad_${i}) * 4u) * out_c4 + o4_${i};
 #for c in 0..4
                     by_channel[${c}] = weight[at + ${c}u * out_c4];
 #end
@@ -160,18 +150,33 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
             }
 #end
         }
-        if start > 0u {
-            multiply(row, column, &sums);
+        if start > begin {
+            multiply(row, column, sums);
         }
         workgroupBarrier();
     }
+}
 
+@compute @workgroup_size(${THREADS})
+fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {
+    let in_c4 = params.in_c / 4u;
+    let end = params.batch * params.in_h * params.in_w;
+    let tile = tile_of(workgroup_index(wid, num), end, in_c4);
+    if tile.split > 0u {
+        return;
+    }
+    var sums = Sums();
+    sum_backward_input(lane, tile, 0u, params.kernel_h * params.kernel_w * params.out_c, &sums);
+
+    let row = lane / ${THREAD_COLUMNS}u;
+    let column = lane % ${THREAD_COLUMNS}u;
 #for j in 0..COLUMN_QUADS
-    let quad_of_${j} = first_quad + column + ${j * THREAD_COLUMNS}u;
+    let quad_of_${j} = tile.first_quad + column + ${j * THREAD_COLUMNS}u;
     if quad_of_${j} < in_c4 {
 #for i in 0..ROW_QUADS
 #for r in 0..4
-        let pixel_${i}_${r} = first + (row + ${i * THREAD_ROWS}u) * 4u + ${r}u;
+        let pixel_${i}_${r} = tile.first + (row + ${i * THREAD_ROWS}u) * 4u + ${r}u;
         if pixel_${i}_${r} < end {
             let at = pixel_${i}_${r} * in_c4 + quad_of_${j};
             var value = sums[${(4 * i + r) * COLUMN_QUADS + j}];

@@ -1,6 +1,5 @@
-// Rows of logits, and the sums that softmax and cross entropy share. The including shader declares `params` with
-// `classes` and `channels` (classes in memory).
-@group(0) @binding(2) var<storage, read> logits: array<f32>;
+// The sums over a row of logits that softmax and cross entropy share. The including shader declares `logits`, and `params`
+// with `classes` and `channels` (classes in memory).
 
 // Largest logit of a row; subtracted before `exp` so that nothing overflows.
 fn row_maximum(first: u32) -> f32 {
@@ -22,4 +21,9 @@ fn row_sum(first: u32, top: f32) -> f32 {
         sum += block_sum;
     }
     return sum;
+}
+
+// Class k of a row's probabilities; 0 in padding lanes.
+fn probability(first: u32, k: u32, top: f32, sum: f32) -> f32 {
+    return select(0.0, exp(logits[first + k] - top) / sum, k < params.classes);
 }

@@ -86,8 +86,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let mut done = 0;
     for chunk in asked.chunks(BATCH) {
         let pictures = decoders.install(|| chunk.par_iter().map(|asked| read(asked, &weights)).collect::<Vec<_>>());
-        let batch = BATCH.min(asked.len());
-        for answer in answer(chunk, pictures, &weights, topk, batch, &mut device, context)? {
+        for answer in answer(chunk, pictures, &weights, topk, asked.len(), &mut device, context)? {
             if let Answer::Failed { error, .. } = &answer {
                 has_failed = true;
                 if !args.json {
@@ -145,13 +144,13 @@ fn read(asked: &Asked, weights: &ReadyWeights) -> Result<Vec<u8>, String> {
     })
 }
 
-/// Runs the pictures that could be read; the device is opened for the first of them.
+/// Runs the pictures that could be read, of `in_all` that were asked for; the device is opened for the first of them.
 fn answer(
     asked: &[Asked],
     pictures: Vec<Result<Vec<u8>, String>>,
     weights: &ReadyWeights,
     topk: usize,
-    batch: usize,
+    in_all: usize,
     device: &mut Option<(Gpu, Predictor)>,
     context: &Context,
 ) -> Result<Vec<Answer>, Failure> {
@@ -161,7 +160,7 @@ fn answer(
         if device.is_none() {
             let gpu = context.open_gpu()?;
             let ReadyWeights { file, model, options, preprocess, .. } = weights;
-            let predictor = Predictor::new(&gpu, model, options, preprocess, file, batch)?;
+            let predictor = Predictor::new(&gpu, model, options, preprocess, file, BATCH.min(in_all), in_all)?;
             *device = Some((gpu, predictor));
         }
         if let Some((gpu, predictor)) = device {

@@ -64,7 +64,7 @@ pub trait Op: fmt::Debug + Send + Sync {
     }
 }
 
-/// Element-wise operations that another kernel can take into its epilogue.
+/// The part of an operation in fusion: what another kernel can take into its epilogue, or what the head's kernel does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fusion {
     /// Stays a node of its own.
@@ -73,6 +73,19 @@ pub enum Fusion {
     Relu,
     /// Input 0 where input 1 is positive, else zero; see [`Op::with_mask`].
     Mask,
+    /// Mean over all pixels.
+    GlobalPool,
+    /// Gradient of that; with `masked` its last input is a mask.
+    GlobalPoolBackward {
+        /// Has a mask.
+        masked: bool,
+    },
+    /// Probabilities from logits.
+    Softmax,
+    /// Loss from logits and labels.
+    Loss,
+    /// Gradient of that.
+    LossBackward,
 }
 
 /// What a gradient rule sees: the node it differentiates and the graph it appends to.

@@ -147,9 +147,10 @@ impl Target {
         }
     }
 
-    /// For programs that run many times: compiling the large kernels pays, where the driver can.
-    pub fn for_long_runs(&self) -> Target {
-        let little_work = if self.little_work == u64::MAX { u64::MAX } else { 0 };
+    /// For programs that run `runs` times: the oftener they run, the less work pays for compiling large kernels, where
+    /// the driver can.
+    pub fn for_runs(&self, runs: usize) -> Target {
+        let little_work = if self.little_work == u64::MAX { u64::MAX } else { self.little_work / runs.max(1) as u64 };
         Target { little_work, ..self.clone() }
     }
 
@@ -158,8 +159,7 @@ impl Target {
     pub fn with_every_choice(&self) -> Vec<Target> {
         let little = Target { little_work: u64::MAX, ..self.clone() };
         match self.class {
-            DeviceClass::Integrated => vec![self.clone()],
-            DeviceClass::Discrete => vec![self.clone(), Target { filling_workgroups: 1, ..self.clone() }],
+            DeviceClass::Integrated | DeviceClass::Discrete => vec![self.clone(), Target { filling_workgroups: 1, ..self.clone() }],
             DeviceClass::Cpu if self.little_work == u64::MAX => vec![little],
             DeviceClass::Cpu => {
                 let much = Target { little_work: 0, subgroup: None, ..self.clone() };

@@ -53,8 +53,21 @@ pub enum Purpose {
     Train,
     /// A row of results per image: loss, rank of the label, prediction.
     Evaluate,
-    /// Probabilities per image.
-    Infer,
+    /// Probabilities per image, by a program that is expected to run this often.
+    Infer {
+        /// At least 1.
+        runs: usize,
+    },
+}
+
+impl Purpose {
+    /// Runs to expect of the program: training and evaluation go over a data set.
+    fn runs(self) -> usize {
+        match self {
+            Purpose::Train | Purpose::Evaluate => usize::MAX,
+            Purpose::Infer { runs } => runs,
+        }
+    }
 }
 
 /// A graph and the values the host reads and writes.
@@ -94,7 +107,7 @@ pub fn network(
     let images = builder.node("input", image_input, &[pixels, ids])?;
     let dropout = if purpose == Purpose::Train { options.dropout } else { 0.0 };
     let logits = model.build(&mut builder, images, &ModelOptions { dropout, ..options.clone() })?;
-    if purpose == Purpose::Infer {
+    if matches!(purpose, Purpose::Infer { .. }) {
         let result = builder.node("head", Softmax, &[logits])?;
         builder.graph.set_kind(result, ValueKind::Output);
         return Ok(Network { graph: builder.graph, pixels, labels: None, ids, result });
@@ -142,8 +155,7 @@ pub fn compile(
     target: &Target,
     switches: CompileOptions,
 ) -> Result<CompiledNetwork, BuildError> {
-    // Training and evaluation go over a data set; inference often has one picture.
-    let target = if purpose == Purpose::Infer { target } else { &target.for_long_runs() };
+    let target = &target.for_runs(purpose.runs());
     let attempt = |micro_batch| {
         let Network { graph, pixels, labels, ids, result } = network(model, options, input, purpose, batch, micro_batch)?;
         let compiled = passes::compile(graph, target, switches)?;
@@ -180,7 +192,7 @@ pub fn memory(model: &Model, options: &ModelOptions, batch: usize, target: &Targ
     let input = InputOptions::plain(options);
     let switches = CompileOptions::from_env();
     let train = compile(model, options, &input, Purpose::Train, batch, batch, target, switches)?;
-    let infer = compile(model, options, &input, Purpose::Infer, batch, batch, target, switches)?;
+    let infer = compile(model, options, &input, Purpose::Infer { runs: 1 }, batch, batch, target, switches)?;
     let schedule = &train.compiled.schedule;
     let accumulated = if train.micro_batch < batch { schedule.arena.bytes } else { 0 };
     Ok(Memory { train_bytes: schedule.bytes() + schedule.arena.bytes + accumulated, infer_bytes: infer.compiled.schedule.bytes() })
@@ -188,7 +200,7 @@ pub fn memory(model: &Model, options: &ModelOptions, batch: usize, target: &Targ
 
 /// The graph, plan and schedule of `model`, for `nin-wgpu dump`.
 pub fn compiled(model: &Model, options: &ModelOptions, batch: usize, target: &Target, train: bool) -> Result<Compiled, BuildError> {
-    let purpose = if train { Purpose::Train } else { Purpose::Infer };
+    let purpose = if train { Purpose::Train } else { Purpose::Infer { runs: 1 } };
     Ok(compile(model, options, &InputOptions::plain(options), purpose, batch, batch, target, CompileOptions::from_env())?.compiled)
 }
 

@@ -2,7 +2,7 @@
 
 use super::softmax::tolerance;
 use super::{logits_dims, random_reals};
-use crate::graph::{Case, Gradient, GraphError, Lowered, Lowering, Op, Operand, ValueId};
+use crate::graph::{Case, Fusion, Gradient, GraphError, Lowered, Lowering, Op, Operand, ValueId};
 use crate::kernels::{Step, cross_entropy, workgroups_for};
 use crate::shape::{Fact, Layout, Shape, ShapeError, channels_in_memory};
 use crate::tensor::Tensor;
@@ -60,6 +60,10 @@ impl Op for SoftmaxCrossEntropy {
         "cross_entropy"
     }
 
+    fn fusion(&self) -> Fusion {
+        Fusion::Loss
+    }
+
     fn outputs(&self, inputs: &[&Fact]) -> Result<Vec<Fact>, ShapeError> {
         Ok(vec![Fact::plain(&[check(inputs)?, 4])])
     }
@@ -92,6 +96,10 @@ impl Op for SoftmaxCrossEntropy {
 impl Op for CrossEntropyBackward {
     fn name(&self) -> &'static str {
         "cross_entropy_backward"
+    }
+
+    fn fusion(&self) -> Fusion {
+        Fusion::LossBackward
     }
 
     fn outputs(&self, inputs: &[&Fact]) -> Result<Vec<Fact>, ShapeError> {

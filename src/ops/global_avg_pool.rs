@@ -2,7 +2,7 @@
 
 use super::pool::{activation_dims, expect, masked};
 use super::random_reals;
-use crate::graph::{Case, Gradient, GraphError, Lowered, Lowering, Op, Operand, Tolerance, ValueId};
+use crate::graph::{Case, Fusion, Gradient, GraphError, Lowered, Lowering, Op, Operand, Tolerance, ValueId};
 use crate::kernels::{Step, global_avg_pool, workgroups_for};
 use crate::shape::{Fact, Shape, ShapeError, channels_in_memory};
 use crate::tensor::Tensor;
@@ -35,6 +35,10 @@ fn params(x: &Fact, words: usize) -> global_avg_pool::Params {
 impl Op for GlobalAvgPool {
     fn name(&self) -> &'static str {
         "global_avg_pool"
+    }
+
+    fn fusion(&self) -> Fusion {
+        Fusion::GlobalPool
     }
 
     fn outputs(&self, inputs: &[&Fact]) -> Result<Vec<Fact>, ShapeError> {
@@ -72,6 +76,10 @@ impl Op for GlobalAvgPoolBackward {
     fn attributes(&self) -> String {
         let [height, width] = self.size;
         format!("{height}x{width}{}", if self.masked { " masked" } else { "" })
+    }
+
+    fn fusion(&self) -> Fusion {
+        Fusion::GlobalPoolBackward { masked: self.masked }
     }
 
     fn outputs(&self, inputs: &[&Fact]) -> Result<Vec<Fact>, ShapeError> {

@@ -9,6 +9,7 @@ pub mod conv2d;
 mod cross_entropy;
 mod dropout;
 mod global_avg_pool;
+mod head;
 mod image_input;
 mod layers;
 mod max_pool2d;
@@ -24,6 +25,7 @@ pub use conv2d::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight};
 pub use cross_entropy::{CrossEntropyBackward, SoftmaxCrossEntropy};
 pub use dropout::Dropout;
 pub use global_avg_pool::{GlobalAvgPool, GlobalAvgPoolBackward};
+pub use head::Head;
 pub use image_input::{Augment, ImageInput};
 pub use max_pool2d::{MaxPool2d, MaxPool2dBackward, max_pool2d_cases};
 pub use metrics::Metrics;
@@ -55,6 +57,7 @@ pub static REGISTRY: &[Layer] = &[
     Layer { name: "image_input", cases: image_input::cases },
     Layer { name: "softmax", cases: softmax::cases },
     Layer { name: "cross_entropy", cases: cross_entropy::cases },
+    Layer { name: "head", cases: head::cases },
     Layer { name: "metrics", cases: metrics::cases },
 ];
 

@@ -1,7 +1,7 @@
 //! Probabilities from logits, the head of inference.
 
 use super::{logits_dims, random_reals};
-use crate::graph::{Case, Lowered, Lowering, Op, Operand, Tolerance};
+use crate::graph::{Case, Fusion, Lowered, Lowering, Op, Operand, Tolerance};
 use crate::kernels::{Step, softmax, workgroups_for};
 use crate::shape::{Fact, ShapeError, channels_in_memory};
 use crate::tensor::Tensor;
@@ -15,6 +15,10 @@ pub struct Softmax;
 impl Op for Softmax {
     fn name(&self) -> &'static str {
         "softmax"
+    }
+
+    fn fusion(&self) -> Fusion {
+        Fusion::Softmax
     }
 
     fn outputs(&self, inputs: &[&Fact]) -> Result<Vec<Fact>, ShapeError> {

@@ -1,9 +1,12 @@
-//! Merges ReLU into the kernel before it, and the ReLU's gradient mask into the kernel that produced the gradient.
+//! Merges ReLU into the kernel before it, the ReLU's gradient mask into the kernel that produced the gradient, and the
+//! global pool with what follows it into one kernel.
 
-use crate::graph::{Fusion, Graph};
+use crate::graph::{Fusion, Graph, Node, ValueKind};
+use crate::ops::Head;
+use std::sync::Arc;
 
 /// Fuses element-wise nodes into their producers where the producer has a kernel for it and nobody else reads the
-/// value in between. The arithmetic is the same, so results are the same bit for bit.
+/// value in between, and then heads. The arithmetic is the same, so results are the same bit for bit.
 pub fn fuse(graph: &mut Graph) {
     let mut index = 0;
     while index < graph.nodes.len() {
@@ -13,13 +16,14 @@ pub fn fuse(graph: &mut Graph) {
             index += 1;
         }
     }
+    while fuse_head(graph) {}
 }
 
 /// Gives the work of node `index` to the node that produced its first input; false where that cannot be.
 fn fuse_into_producer(graph: &mut Graph, index: usize) -> bool {
     let node = &graph.nodes[index];
     let kind = node.op.fusion();
-    if kind == Fusion::None {
+    if !matches!(kind, Fusion::Relu | Fusion::Mask) {
         return false;
     }
     let value = node.inputs[0];
@@ -34,7 +38,7 @@ fn fuse_into_producer(graph: &mut Graph, index: usize) -> bool {
     let fused = match kind {
         Fusion::Relu => graph.nodes[producer].op.with_relu(),
         Fusion::Mask => graph.nodes[producer].op.with_mask(),
-        Fusion::None => None,
+        _ => None,
     };
     let Some(op) = fused else { return false };
     let producer = &mut graph.nodes[producer];
@@ -42,4 +46,53 @@ fn fuse_into_producer(graph: &mut Graph, index: usize) -> bool {
     producer.outputs[0] = result;
     producer.inputs.extend(mask);
     true
+}
+
+/// Replaces a global pool and everything that reads it by one [`Head`]; false where there is none that can be.
+fn fuse_head(graph: &mut Graph) -> bool {
+    let is_pool = |node: &Node| node.op.fusion() == Fusion::GlobalPool;
+    let found = graph.nodes.iter().enumerate().filter(|(_, node)| is_pool(node)).find_map(|(index, _)| head_of(graph, index));
+    let Some((head, replaced)) = found else { return false };
+    // Where the loss was: labels and the map are there by then, and nobody reads the results before.
+    let place = replaced[1];
+    graph.nodes[place] = head;
+    let mut index = 0;
+    graph.nodes.retain(|_| {
+        index += 1;
+        index - 1 == place || !replaced.contains(&(index - 1))
+    });
+    true
+}
+
+/// The head that can replace the global pool at `pool`, and the nodes it replaces: the pool, what follows it, and the
+/// gradients of both.
+fn head_of(graph: &Graph, pool: usize) -> Option<(Node, Vec<usize>)> {
+    let readers = |value| (0..graph.nodes.len()).filter(move |i| graph.nodes[*i].inputs.contains(&value)).collect::<Vec<_>>();
+    let (map, logits) = (graph.nodes[pool].inputs[0], graph.nodes[pool].outputs[0]);
+    if graph.value(logits).kind != ValueKind::Temporary {
+        return None;
+    }
+    let behind = readers(logits);
+    let kinds: Vec<Fusion> = behind.iter().map(|i| graph.nodes[*i].op.fusion()).collect();
+    let next = &graph.nodes[*behind.first()?];
+    let mut node =
+        Node { path: next.path.clone(), op: Arc::new(Head::Softmax), inputs: next.inputs.clone(), outputs: next.outputs.clone() };
+    node.inputs[0] = map;
+    let mut replaced = vec![pool, behind[0]];
+    match kinds[..] {
+        [Fusion::Softmax] => {}
+        [Fusion::Loss] => node.op = Arc::new(Head::Loss),
+        [Fusion::Loss, Fusion::LossBackward] => {
+            let [pool_backward] = readers(graph.nodes[behind[1]].outputs[0])[..] else { return None };
+            let Fusion::GlobalPoolBackward { masked } = graph.nodes[pool_backward].op.fusion() else { return None };
+            if masked && graph.nodes[pool_backward].inputs[1] != map {
+                return None;
+            }
+            node.op = Arc::new(Head::LossAndGradient { masked });
+            node.outputs.push(graph.nodes[pool_backward].outputs[0]);
+            replaced.extend([behind[1], pool_backward]);
+        }
+        _ => return None,
+    }
+    Some((node, replaced))
 }

@@ -280,16 +280,17 @@ impl<'a> Engine<'a> {
         let parameters = initial_parameters(&graph, config);
         let tensors: Vec<&NamedTensor> = parameters.iter().collect();
         let batch = config.batch_size;
+        let switches = CompileOptions::from_env();
         let runs = match request.mode {
             Mode::Train => {
-                let switches = CompileOptions::from_env();
                 let engine = TrainEngine::new(gpu, model, &options, &input, optimizer(config), batch, batch, &tensors, switches)?;
                 Runs::Train(Box::new(engine))
             }
             Mode::Infer => {
                 let parameters = DeviceParameters::upload(gpu, &graph, &tensors)?;
                 let input = InputOptions { augment: None, ..input };
-                Runs::Infer(Box::new(ForwardEngine::new(gpu, model, &options, &input, Purpose::Infer, batch, &parameters)?))
+                let purpose = Purpose::Infer { runs: usize::MAX };
+                Runs::Infer(Box::new(ForwardEngine::new(gpu, model, &options, &input, purpose, batch, &parameters, switches)?))
             }
         };
         Ok(Engine { config, graph, runs })

@@ -390,6 +390,7 @@ pub struct ForwardEngine {
 
 impl ForwardEngine {
     /// Compiles `model` for batches of at most `batch` images; `purpose` is evaluation or inference.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         gpu: &Gpu,
         model: &Model,
@@ -398,8 +399,8 @@ impl ForwardEngine {
         purpose: Purpose,
         batch: usize,
         parameters: &DeviceParameters,
+        switches: CompileOptions,
     ) -> Result<Self, TrainError> {
-        let switches = CompileOptions::from_env();
         let mut network = compile(model, options, input, purpose, batch, batch, gpu.target(), switches)?;
         if network.micro_batch < batch {
             let fits = network.micro_batch;
@@ -476,7 +477,7 @@ impl ForwardEngine {
 
     /// Probabilities of every image of `batch`.
     pub fn infer(&mut self, gpu: &Gpu, batch: &Batch) -> Result<Vec<Vec<f32>>, TrainError> {
-        debug_assert_eq!(self.purpose, Purpose::Infer);
+        debug_assert!(matches!(self.purpose, Purpose::Infer { .. }));
         let mut received = Vec::new();
         self.run(gpu, batch, &mut received)?;
         self.finish(gpu, &mut received)?;

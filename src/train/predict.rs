@@ -6,6 +6,7 @@ use super::trainer::expected_tensors;
 use crate::data::{Batch, Loader, Order, Source};
 use crate::gpu::Gpu;
 use crate::models::{BuildError, InputOptions, Model, ModelOptions, Purpose};
+use crate::passes::CompileOptions;
 use crate::weights::{Preprocess, WeightFile};
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// Compiles `model` for at most `batch` pictures at a time and uploads its weights.
+    /// Compiles `model` for at most `batch` pictures at a time, `pictures` in all as far as is known, and uploads its weights.
     pub fn new(
         gpu: &Gpu,
         model: &Model,
@@ -36,11 +37,14 @@ impl Predictor {
         preprocess: &Preprocess,
         weights: &WeightFile,
         batch: usize,
+        pictures: usize,
     ) -> Result<Self, TrainError> {
         let parameters = upload(gpu, model, options, weights)?;
         let [height, width] = options.image_size;
         let input = input_options(preprocess, [options.in_channels, height, width]);
-        let engine = ForwardEngine::new(gpu, model, options, &input, Purpose::Infer, batch.max(1), &parameters)?;
+        let batch = batch.max(1);
+        let purpose = Purpose::Infer { runs: pictures.div_ceil(batch).max(1) };
+        let engine = ForwardEngine::new(gpu, model, options, &input, purpose, batch, &parameters, CompileOptions::from_env())?;
         Ok(Predictor { engine, image_bytes: options.in_channels * height * width })
     }
 
@@ -91,7 +95,9 @@ pub fn evaluate(
 ) -> Result<Evaluation, TrainError> {
     let parameters = upload(gpu, model, options, weights)?;
     let input = input_options(preprocess, source.shape());
-    let mut engine = ForwardEngine::new(gpu, model, options, &input, Purpose::Evaluate, batch.clamp(1, source.len().max(1)), &parameters)?;
+    let switches = CompileOptions::from_env();
+    let mut engine =
+        ForwardEngine::new(gpu, model, options, &input, Purpose::Evaluate, batch.clamp(1, source.len().max(1)), &parameters, switches)?;
     let mut labels = Vec::new();
     let loader = Loader::new(Arc::clone(&source), engine.batch(), Order::Sequential, 0, 0)?;
     let results = engine.evaluate(gpu, loader, |batch| {

@@ -211,7 +211,16 @@ impl Run {
         } else {
             let input = InputOptions { augment: None, ..input };
             let batch = engine.micro_batch().min(dataset.test.len());
-            Some(ForwardEngine::new(gpu, model, &options, &input, Purpose::Evaluate, batch, engine.parameters())?)
+            Some(ForwardEngine::new(
+                gpu,
+                model,
+                &options,
+                &input,
+                Purpose::Evaluate,
+                batch,
+                engine.parameters(),
+                CompileOptions::from_env(),
+            )?)
         };
 
         let dir = match (resumed, &request.out) {

@@ -12,7 +12,7 @@ use nin_wgpu::passes::{CompileOptions, PlanOptions};
 use nin_wgpu::rng::Stream;
 use nin_wgpu::tensor::Tensor;
 use nin_wgpu::train::config::TrainConfig;
-use nin_wgpu::train::engine::{StepResult, TrainEngine};
+use nin_wgpu::train::engine::{DeviceParameters, ForwardEngine, StepResult, TrainEngine};
 use nin_wgpu::train::initial_parameters;
 use nin_wgpu::weights::NamedTensor;
 use std::collections::BTreeMap;
@@ -31,6 +31,7 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
         trial(device, "network::fused equals unfused", |gpu| {
             same_bits(gpu, CompileOptions::default(), CompileOptions { fuse: false, ..Default::default() })
         }),
+        trial(device, "network::fused equals unfused without gradients", forward_only),
         trial(device, "network::planned equals unplanned", |gpu| {
             same_bits(gpu, CompileOptions::default(), CompileOptions { plan: PlanOptions { share: false }, ..Default::default() })
         }),
@@ -165,6 +166,34 @@ fn same_bits(gpu: &Gpu, one: CompileOptions, other: CompileOptions) -> Result<()
     }
     let bits = |tensors: &[NamedTensor]| -> Vec<u32> { tensors.iter().flat_map(|t| t.data.iter().map(|v| v.to_bits())).collect() };
     if bits(&parameters) != bits(&other_parameters) { Err("parameters differ".into()) } else { Ok(()) }
+}
+
+/// Evaluation and inference, whose heads are other ones than training's.
+fn forward_only(gpu: &Gpu) -> Result<(), String> {
+    let setup = Setup::new("nin-cifar", 9);
+    let graph = setup.model.describe(&setup.options).map_err(|e| e.to_string())?;
+    let parameters = DeviceParameters::upload(gpu, &graph, &setup.parameters.iter().collect::<Vec<_>>()).map_err(|e| e.to_string())?;
+    let run = |purpose, fuse| -> Result<Vec<u32>, String> {
+        let switches = CompileOptions { fuse, ..Default::default() };
+        let mut engine = ForwardEngine::new(gpu, setup.model, &setup.options, &setup.input, purpose, BATCH, &parameters, switches)
+            .map_err(|e| e.to_string())?;
+        let batch = setup.batch(2);
+        let values: Vec<f32> = match purpose {
+            Purpose::Infer { .. } => engine.infer(gpu, &batch).map_err(|e| e.to_string())?.concat(),
+            _ => {
+                let rows = engine.evaluate(gpu, std::iter::once(Ok(batch)), |_| {}).map_err(|e| e.to_string())?;
+                rows.iter().flat_map(|row| [row.loss, row.rank as f32, row.predicted as f32]).collect()
+            }
+        };
+        Ok(values.into_iter().map(f32::to_bits).collect())
+    };
+    for purpose in [Purpose::Infer { runs: 1 }, Purpose::Evaluate] {
+        let (fused, unfused) = (run(purpose, true)?, run(purpose, false)?);
+        if fused.is_empty() || fused != unfused {
+            return Err(format!("{purpose:?}: {fused:x?} and {unfused:x?}"));
+        }
+    }
+    Ok(())
 }
 
 /// A batch in three passes gives what one pass gives, but for the order of sums; dropout and augmentation agree.

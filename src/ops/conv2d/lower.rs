@@ -61,6 +61,12 @@ const MOST_PARTIALS_BYTES: u64 = 16 << 20;
 /// beside computing them.
 const MIN_PIXELS_PER_SPLIT: u32 = 64;
 
+/// A split of forward's or the input gradient's reduction covers at least this many steps, for the same reason.
+const MIN_STEPS_PER_SPLIT: u32 = 128;
+
+/// Steps of the reduction that the GPUs' kernels stage at a time: a split is a multiple of it.
+const STEPS_STAGED: u32 = 16;
+
 /// What a direction computes, as a matrix: `rows` by `channels` results.
 enum Results {
     /// Rows are pixels.
@@ -131,6 +137,18 @@ impl Variant {
         }
     }
 
+    /// Splits the reduction of `steps` steps where `workgroups` leave most of the device idle and there is a kernel for
+    /// it: how often, and how many steps each split covers.
+    fn split(self, target: &Target, workgroups: u64, steps: u32) -> (u32, u32) {
+        let wanted = match self {
+            Self::Gemm64x64 => u64::from(target.filling_workgroups) / workgroups.max(1),
+            _ => 1,
+        };
+        let splits = wanted.min(u64::from(steps / MIN_STEPS_PER_SPLIT)).max(1) as u32;
+        let per_split = steps.div_ceil(splits).next_multiple_of(STEPS_STAGED);
+        (steps.div_ceil(per_split).max(1), per_split)
+    }
+
     /// Workgroups for `pixels` by `channels` results.
     fn workgroups(self, pixels: u32, channels: u32) -> u64 {
         let tiling = self.tiling();
@@ -160,17 +178,32 @@ fn params(window: &Window, x: &Fact, y: &Fact, relu: bool) -> Conv2dParams {
         pad_w: window.padding[1] as u32,
         relu: relu.into(),
         splits: 1,
-        pixels_per_split: 0,
+        per_split: 0,
         channels_innermost: u32::from(weight_bytes <= CACHE_BYTES),
         ..Conv2dParams::default()
     }
 }
 
+/// The two dispatches of a split reduction whose result has `elements` words.
+fn in_two_stages(accumulate: Dispatch<Operand>, reduce: Dispatch<Operand>, elements: usize, splits: u32) -> Lowered {
+    Lowered { dispatches: vec![accumulate, reduce], scratch: vec![elements as u64 * u64::from(splits) * 4] }
+}
+
 pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
-    let params = params(&op.window, node.inputs[0], node.outputs[0], op.relu);
+    let mut params = params(&op.window, node.inputs[0], node.outputs[0], op.relu);
     let pixels = params.batch * params.out_h * params.out_w;
     let variant = Variant::choose(node.target, &params, &Results::Pixels { rows: pixels, channels: params.out_c });
     let workgroups = variant.workgroups(pixels, params.out_c);
+    let (x, weight, bias, y) = (Operand::Input(0), Operand::Input(1), Operand::Input(2), Operand::Output(0));
+    let (splits, per_split) = variant.split(node.target, workgroups, params.kernel_h * params.kernel_w * params.in_c);
+    if splits > 1 {
+        (params.splits, params.per_split) = (splits, per_split);
+        let partials = Operand::Scratch(0);
+        let elements = node.outputs[0].words();
+        let accumulate = conv2d_gemm_64x64::forward_partials(params, x, weight, partials, workgroups * u64::from(splits));
+        let groups = workgroups_for(&conv2d_reduce::REDUCE_FORWARD, elements);
+        return in_two_stages(accumulate, conv2d_reduce::reduce_forward(params, bias, y, partials, groups), elements, splits);
+    }
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
         Variant::Lanes => conv2d_lanes::forward,
         Variant::LanesSmall => conv2d_lanes_small::forward,
@@ -185,11 +218,11 @@ pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
         Variant::GemmNarrow => conv2d_gemm_narrow::forward,
         Variant::Tiled => conv2d_tiled::forward,
     };
-    kernel(params, Operand::Input(0), Operand::Input(1), Operand::Input(2), Operand::Output(0), workgroups).into()
+    kernel(params, x, weight, bias, y, workgroups).into()
 }
 
 pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> Lowered {
-    let params = params(&op.window, node.outputs[0], node.inputs[0], op.mask);
+    let mut params = params(&op.window, node.outputs[0], node.inputs[0], op.mask);
     let pixels = params.batch * params.in_h * params.in_w;
     let results = Results::Pixels { rows: pixels, channels: params.in_c };
     // Narrow layers come first and rarely need this gradient: it has no kernel of its own.
@@ -199,6 +232,18 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
         other => other,
     };
     let workgroups = variant.workgroups(pixels, params.in_c);
+    let (dy, weight, dx) = (Operand::Input(0), Operand::Input(1), Operand::Output(0));
+    // Without a mask the kernel does not read x: dy stands in for it.
+    let x = if op.mask { Operand::Input(2) } else { dy };
+    let (splits, per_split) = variant.split(node.target, workgroups, params.kernel_h * params.kernel_w * params.out_c);
+    if splits > 1 {
+        (params.splits, params.per_split) = (splits, per_split);
+        let partials = Operand::Scratch(0);
+        let elements = node.outputs[0].words();
+        let accumulate = conv2d_gemm_64x64::backward_input_partials(params, weight, dy, partials, workgroups * u64::from(splits));
+        let groups = workgroups_for(&conv2d_reduce::REDUCE_INPUT, elements);
+        return in_two_stages(accumulate, conv2d_reduce::reduce_input(params, x, dx, partials, groups), elements, splits);
+    }
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
         Variant::Lanes => conv2d_lanes::backward_input,
         Variant::LanesSmall => conv2d_lanes_small::backward_input,
@@ -211,9 +256,7 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
         Variant::Gemm64x64 => conv2d_gemm_64x64::backward_input,
         Variant::GemmNarrow | Variant::Tiled => conv2d_tiled::backward_input,
     };
-    // Without a mask the kernel does not read x: dy stands in for it.
-    let x = if op.mask { Operand::Input(2) } else { Operand::Input(0) };
-    kernel(params, x, Operand::Input(1), Operand::Input(0), Operand::Output(0), workgroups).into()
+    kernel(params, x, weight, dy, dx, workgroups).into()
 }
 
 pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) -> Lowered {
@@ -238,8 +281,8 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
     let wanted = to_fill.max(to_cache);
     let possible = pixels.div_ceil(MIN_PIXELS_PER_SPLIT);
     let by_memory = (node.target.max_binding_bytes / (elements as u64 * 4)).clamp(1, 1 << 16) as u32;
-    params.pixels_per_split = pixels.div_ceil(wanted.min(possible).min(by_memory).max(1)).max(1);
-    params.splits = pixels.div_ceil(params.pixels_per_split).max(1);
+    params.per_split = pixels.div_ceil(wanted.min(possible).min(by_memory).max(1)).max(1);
+    params.splits = pixels.div_ceil(params.per_split).max(1);
 
     let workgroups = (u64::from(tiles) * u64::from(params.splits)).div_ceil(tiling.per_workgroup.into());
     let kernel: fn(_, _, _, _, _) -> Dispatch<Operand> = match variant {
@@ -260,5 +303,5 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
     let accumulate = kernel(params, Operand::Input(0), Operand::Input(1), partials, workgroups);
     let groups = workgroups_for(&conv2d_reduce::REDUCE_PARTIALS, elements);
     let reduce = conv2d_reduce::reduce_partials(params, Operand::Output(0), Operand::Output(1), partials, groups);
-    Lowered { dispatches: vec![accumulate, reduce], scratch: vec![elements as u64 * u64::from(params.splits) * 4] }
+    in_two_stages(accumulate, reduce, elements, params.splits)
 }
