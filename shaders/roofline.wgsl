@@ -1,7 +1,8 @@
-// What a device reaches at most: multiply-adds in registers, and copies from buffer to buffer.
+// What a device reaches at most: multiply-adds in registers, loads from caches, and copies from buffer to buffer.
 // multiply_add_*: every invocation runs independent chains y = y factor + summand, 32 links a round, and writes their
 // sum, so that nothing can be left out. factor < 1 keeps every y near summand / (1 - factor): no link meets infinities
 // or denormals. Chains hide the latency of a link and take registers; how many and in which form is the device's affair.
+// load: 8 vec4 a round from the first 1024 of source, which every cache holds; their sum is written.
 // copy_*: copied = source, one or four vec4 an invocation. fill: copied = numbers that depend on the index.
 // sums: [invocations]; source, copied: [quads].
 #import "shared/grid.wgsl"
@@ -78,6 +79,22 @@ fn multiply_add_vectors_8(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(
 #end
     }
     let sum = y0 + y1;
+    sums[i] = sum.x + sum.y + sum.z + sum.w;
+}
+
+@compute @workgroup_size(64)
+fn load(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+#for c in 0..8
+    var sum${c} = vec4<f32>();
+#end
+    for (var round = 0u; round < params.rounds; round++) {
+        let at = round * 8u + lane;
+#for c in 0..8
+        sum${c} += source[(at + ${64 * c}u) % 1024u];
+#end
+    }
+    let sum = ((sum0 + sum1) + (sum2 + sum3)) + ((sum4 + sum5) + (sum6 + sum7));
     sums[i] = sum.x + sum.y + sum.z + sum.w;
 }
 

@@ -33,6 +33,7 @@ pub struct Report<'a> {
 #[derive(Serialize)]
 struct Best {
     gflops: f64,
+    cached_gb_per_s: f64,
     gb_per_s: f64,
 }
 
@@ -106,7 +107,11 @@ impl<'a> Report<'a> {
             peak_gpu_bytes: measured.bytes,
             layers: layers.map(Layer::from).collect(),
             host_ms_per_step: measured.host_seconds * 1e3,
-            roofline: roofline.map(|best| Best { gflops: best.flops_per_s * 1e-9, gb_per_s: best.bytes_per_s * 1e-9 }),
+            roofline: roofline.map(|best| Best {
+                gflops: best.flops_per_s * 1e-9,
+                cached_gb_per_s: best.cached_bytes_per_s * 1e-9,
+                gb_per_s: best.bytes_per_s * 1e-9,
+            }),
             sweep: sweep.map(|points| points.iter().map(Size::from).collect()),
         }
     }
@@ -127,8 +132,9 @@ pub fn text(report: &Report<'_>, measured: &Measurement) -> String {
     let (first, build) = (report.first_step_s, measured.build_seconds);
     line("first step", format!("{first:.2} s from the opened device, {build:.2} s of it building the engine"));
     line("device memory", format::bytes(report.peak_gpu_bytes));
-    if let Some(Best { gflops, gb_per_s }) = report.roofline {
-        line("roofline", format!("{gflops:.1} GFLOP/s in registers, {gb_per_s:.1} GB/s from buffer to buffer"));
+    if let Some(Best { gflops, cached_gb_per_s, gb_per_s }) = report.roofline {
+        let bytes = format!("{cached_gb_per_s:.1} GB/s from caches, {gb_per_s:.1} GB/s from buffer to buffer");
+        line("roofline", format!("{gflops:.1} GFLOP/s in registers, {bytes}"));
     }
     if !measured.layers.is_empty() {
         text.push('\n');
@@ -242,11 +248,11 @@ mod tests {
         );
         assert_eq!(json, expected);
         let point = SweepPoint { batch: 2, images_per_s: 4.0, milliseconds: [400.0, 500.0, 600.0] };
-        let extended = report(&measured, false, Some(Best { gflops: 16.0, gb_per_s: 4.0 }), Some(vec![Size::from(&point)]));
+        let extended = report(&measured, false, Some(Best { gflops: 16.0, cached_gb_per_s: 8.0, gb_per_s: 4.0 }), Some(vec![Size::from(&point)]));
         let json = serde_json::to_string(&extended).unwrap();
         assert!(json.contains(r#""layers":[],"#), "{json}");
         let end = concat!(
-            r#""roofline":{"gflops":16.0,"gb_per_s":4.0},"#,
+            r#""roofline":{"gflops":16.0,"cached_gb_per_s":8.0,"gb_per_s":4.0},"#,
             r#""sweep":[{"batch_size":2,"images_per_s":4.0,"ms_per_step":{"median":500.0,"p10":400.0,"p90":600.0}}]}"#
         );
         assert!(json.ends_with(end), "{json}");
@@ -258,7 +264,7 @@ mod tests {
         let plain = text(&report(&measured, true, None, None), &measured);
         assert!(plain.contains("8 images a step in parts of 4") && !plain.contains("of peak"), "{plain}");
         assert!(plain.contains("5.000 ms a step, 1.00 %"), "{plain}");
-        let with_peak = text(&report(&measured, true, Some(Best { gflops: 16.0, gb_per_s: 4.0 }), None), &measured);
+        let with_peak = text(&report(&measured, true, Some(Best { gflops: 16.0, cached_gb_per_s: 8.0, gb_per_s: 4.0 }), None), &measured);
         let row = with_peak.lines().find(|line| line.contains("forward")).unwrap();
         let cells: Vec<&str> = row.split_whitespace().collect();
         assert_eq!(cells, ["0.0", "Conv2d", "forward", "375.000", "75.0", "%", "8.0", "50.0", "%"]);

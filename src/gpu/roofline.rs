@@ -1,4 +1,4 @@
-//! What the adapter reaches at most, as WGSL kernels see it: arithmetic without memory, and memory without arithmetic.
+//! What the adapter reaches at most, as WGSL kernels see it: arithmetic without loads, and loads without arithmetic.
 
 use super::{Buffers, Gpu, GpuError, Program, StepUniforms, Submitter};
 use crate::graph::ValueId;
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 pub struct Roofline {
     /// Floating-point operations per second, two for each multiply-add, all in registers.
     pub flops_per_s: f64,
+    /// Bytes read per second from an array that every cache holds, four words at a time.
+    pub cached_bytes_per_s: f64,
     /// Bytes read and written per second while copying arrays larger than caches.
     pub bytes_per_s: f64,
 }
@@ -27,6 +29,8 @@ const RUNS: usize = 5;
 const LINKS: u64 = 32;
 /// llvmpipe ends every loop after 65,535 rounds.
 const MOST_ROUNDS: u64 = 1 << 15;
+/// Bytes that an invocation of `load` reads in a round.
+const LOADED: u64 = 8 * 16;
 /// Most copies in a run.
 const MOST_COPIES: u64 = 256;
 
@@ -65,6 +69,10 @@ pub fn roofline(gpu: &Gpu) -> Result<Roofline, GpuError> {
 
     let whole = |buffer| Region { buffer, offset: 0, bytes };
     bench.run(&bench.program(vec![kernels::fill(params, whole(SOURCE), (bytes / 16).div_ceil(64))])?)?;
+    let loads_per_s = bench.best_rate(MOST_ROUNDS, |rounds| {
+        vec![kernels::load(kernels::Params { rounds: rounds as u32, ..params }, sums, whole(SOURCE), workgroups)]
+    })?;
+    let cached_bytes_per_s = loads_per_s * (LOADED * invocations) as f64;
     let mut bytes_per_s: f64 = 0.0;
     for (kernel, quads_each) in [(kernels::copy_1 as Copy, 1), (kernels::copy_4, 4)] {
         let workgroups = (bytes / 16 / quads_each).div_ceil(64);
@@ -72,7 +80,7 @@ pub fn roofline(gpu: &Gpu) -> Result<Roofline, GpuError> {
             .best_rate(MOST_COPIES, |copies| (0..copies).map(|_| kernel(params, whole(SOURCE), whole(COPIED), workgroups)).collect())?;
         bytes_per_s = bytes_per_s.max(copies_per_s * 2.0 * bytes as f64);
     }
-    Ok(Roofline { flops_per_s, bytes_per_s })
+    Ok(Roofline { flops_per_s, cached_bytes_per_s, bytes_per_s })
 }
 
 struct Bench<'a> {
