@@ -86,8 +86,10 @@ fn emit_entry(out: &mut String, module: &Module, entry: &Entry) {
             }
             BindingKind::StorageRead => "BindingKind::Read",
             BindingKind::StorageReadWrite => "BindingKind::ReadWrite",
+            BindingKind::Texture => "BindingKind::Texture",
+            BindingKind::TextureWrite => "BindingKind::TextureWrite",
         };
-        if matches!(binding.kind, BindingKind::StorageRead | BindingKind::StorageReadWrite) {
+        if !matches!(binding.kind, BindingKind::Uniform(_)) {
             let _ = write!(arguments, "{}: B, ", binding.name);
             buffers.push(binding.name.clone());
         }

@@ -2,7 +2,7 @@
 
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner};
+use naga::{AddressSpace, ImageClass, ImageDimension, ScalarKind, StorageAccess, StorageFormat, TypeInner};
 
 /// One expanded shader file.
 pub struct Module {
@@ -45,6 +45,10 @@ pub enum BindingKind {
     Uniform(String),
     StorageRead,
     StorageReadWrite,
+    /// `texture_2d<f32>`.
+    Texture,
+    /// `texture_storage_2d<rgba32float, write>`.
+    TextureWrite,
 }
 
 /// Parses, validates and reflects one expanded shader. Errors carry naga's message with source lines.
@@ -86,6 +90,8 @@ pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
                     workgroup_bytes += layouter[global.ty].size;
                     continue;
                 }
+                AddressSpace::Handle => texture_kind(&module.types[global.ty].inner)
+                    .ok_or_else(|| format!("{path}: {global_name}: only texture_2d<f32> and texture_storage_2d<rgba32float, write>"))?,
                 _ => continue,
             };
             let slot = global.binding.as_ref().ok_or_else(|| format!("{path}: {global_name} has no binding"))?;
@@ -98,6 +104,17 @@ pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
         return Err(format!("{path}: no entry point; files that are only imported belong in shaders/shared/"));
     }
     Ok(Module { name: name.to_string(), summary: header(source), subgroups, uniforms, entries })
+}
+
+fn texture_kind(ty: &TypeInner) -> Option<BindingKind> {
+    let TypeInner::Image { dim: ImageDimension::D2, arrayed: false, class } = ty else { return None };
+    match class {
+        ImageClass::Sampled { kind: ScalarKind::Float, multi: false } => Some(BindingKind::Texture),
+        ImageClass::Storage { format: StorageFormat::Rgba32Float, access } if *access == StorageAccess::STORE => {
+            Some(BindingKind::TextureWrite)
+        }
+        _ => None,
+    }
 }
 
 fn uniform_struct(module: &naga::Module, layouter: &Layouter, ty: naga::Handle<naga::Type>) -> Result<UniformStruct, String> {

@@ -248,7 +248,8 @@ mod tests {
         );
         assert_eq!(json, expected);
         let point = SweepPoint { batch: 2, images_per_s: 4.0, milliseconds: [400.0, 500.0, 600.0] };
-        let extended = report(&measured, false, Some(Best { gflops: 16.0, cached_gb_per_s: 8.0, gb_per_s: 4.0 }), Some(vec![Size::from(&point)]));
+        let extended =
+            report(&measured, false, Some(Best { gflops: 16.0, cached_gb_per_s: 8.0, gb_per_s: 4.0 }), Some(vec![Size::from(&point)]));
         let json = serde_json::to_string(&extended).unwrap();
         assert!(json.contains(r#""layers":[],"#), "{json}");
         let end = concat!(

@@ -1,7 +1,7 @@
 //! Lists adapters and chooses one.
 
 use super::GpuError;
-use crate::kernels::{DeviceClass, LITTLE_WORK, Target};
+use crate::kernels::{DeviceClass, LITTLE_WORK, TEXTURE_REUSE, Target, texture_bytes};
 use wgpu::{Adapter, Backend, DeviceType};
 
 /// An adapter as `nin-wgpu devices` shows it.
@@ -121,6 +121,8 @@ pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::F
         filling_workgroups: class.filling_workgroups(),
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
+        texture_reuse: TEXTURE_REUSE,
+        max_texture_bytes: texture_bytes(limits.max_texture_dimension_2d.into()),
         offset_alignment: limits.min_storage_buffer_offset_alignment.max(limits.min_uniform_buffer_offset_alignment).into(),
     }
 }

@@ -1,6 +1,7 @@
-//! Device memory: one wgpu buffer per role of a schedule.
+//! Device memory: one wgpu buffer or texture per role of a schedule.
 
 use super::{Gpu, GpuError};
+use crate::kernels::{TEXTURE_WIDTH, texture_bytes};
 use crate::passes::BufferRole;
 use std::collections::BTreeMap;
 
@@ -8,10 +9,14 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug)]
 pub struct DeviceBuffer(pub(super) wgpu::Buffer);
 
+/// Of every texture: four words a texel, as in buffers.
+pub(super) const TEXTURE_FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Rgba32Float;
+
 /// The buffers of a schedule, some of them shared with other schedules.
 #[derive(Clone, Debug, Default)]
 pub struct Buffers {
     by_role: BTreeMap<BufferRole, DeviceBuffer>,
+    textures: BTreeMap<BufferRole, wgpu::TextureView>,
 }
 
 impl Gpu {
@@ -30,18 +35,58 @@ impl Gpu {
         self.check()?;
         Ok(DeviceBuffer(buffer))
     }
+
+    fn allocate_texture(&self, label: &str, bytes: u64) -> Result<wgpu::TextureView, GpuError> {
+        let limit = self.target().max_texture_bytes;
+        if bytes > limit {
+            return Err(GpuError::OverLimit { what: label.to_string(), bytes, limit });
+        }
+        let rows = bytes.div_ceil(texture_bytes(1)).max(1);
+        let size = wgpu::Extent3d { width: TEXTURE_WIDTH as u32, height: rows as u32, depth_or_array_layers: 1 };
+        let texture = self.device.create_texture(&wgpu::TextureDescriptor {
+            label: Some(label),
+            size,
+            mip_level_count: 1,
+            sample_count: 1,
+            dimension: wgpu::TextureDimension::D2,
+            format: TEXTURE_FORMAT,
+            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_DST,
+            view_formats: &[],
+        });
+        // Left to itself, wgpu clears a texture in a render pass, and from then on llvmpipe's timestamps miss compute passes.
+        let zeros = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: texture_bytes(rows),
+            usage: wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(texture_bytes(1) as u32), rows_per_image: None };
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_texture(wgpu::TexelCopyBufferInfo { buffer: &zeros, layout }, texture.as_image_copy(), size);
+        self.queue.submit([encoder.finish()]);
+        self.check()?;
+        Ok(texture.create_view(&wgpu::TextureViewDescriptor::default()))
+    }
 }
 
 impl Buffers {
     /// Buffers of the given sizes; roles already in `shared` are taken from there.
     pub fn allocate(gpu: &Gpu, sizes: &BTreeMap<BufferRole, u64>, shared: &Buffers) -> Result<Self, GpuError> {
         let mut by_role = shared.by_role.clone();
+        let mut textures = shared.textures.clone();
         for (role, bytes) in sizes {
-            if !by_role.contains_key(role) {
+            if let BufferRole::Texture(_) = role {
+                textures.insert(*role, gpu.allocate_texture(&format!("{role:?}"), *bytes)?);
+            } else if !by_role.contains_key(role) {
                 by_role.insert(*role, gpu.allocate(&format!("{role:?}"), *bytes)?);
             }
         }
-        Ok(Buffers { by_role })
+        Ok(Buffers { by_role, textures })
+    }
+
+    /// The texture of a role.
+    pub(super) fn texture(&self, role: BufferRole) -> Option<&wgpu::TextureView> {
+        self.textures.get(&role)
     }
 
     /// Adds a buffer under a role.

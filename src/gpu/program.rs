@@ -135,6 +135,13 @@ fn bind_group(
         let (buffer, offset, bytes) = match binding.kind {
             BindingKind::Params => (params, params_offset, entry.dispatch.params.len() as u64),
             BindingKind::Step => (&steps.buffer, 0, size_of::<Step>() as u64),
+            BindingKind::Texture | BindingKind::TextureWrite => {
+                let Some(view) = regions.next().and_then(|region| buffers.texture(region.buffer)) else {
+                    return Err(GpuError::Refused(format!("{label}: no texture for {}", binding.name)));
+                };
+                entries.push(wgpu::BindGroupEntry { binding: binding.index, resource: wgpu::BindingResource::TextureView(view) });
+                continue;
+            }
             BindingKind::Read | BindingKind::ReadWrite => {
                 let found = regions.next().and_then(|region| Some((&buffers.get(region.buffer)?.0, region)));
                 let Some((buffer, region)) = found else {

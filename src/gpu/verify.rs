@@ -138,6 +138,7 @@ fn execute(gpu: &Gpu, target: &Target, case: &Case, outputs: &[Fact], in_place: 
     sizes.extend(case.inputs.iter().enumerate().map(|(i, (fact, _))| (input_role(i), fact.bytes())));
     sizes.extend(outputs.iter().enumerate().map(|(i, fact)| (output_role(i), fact.bytes())));
     sizes.extend(lowered.scratch.iter().enumerate().map(|(i, bytes)| (BufferRole::Slot(i), *bytes)));
+    sizes.extend(lowered.textures.iter().enumerate().map(|(i, bytes)| (BufferRole::Texture(i), *bytes)));
     let buffers = Buffers::allocate(gpu, &sizes, &Buffers::default())?;
     for (role, bytes) in &sizes {
         let start = match role {
@@ -162,6 +163,7 @@ fn execute(gpu: &Gpu, target: &Target, case: &Case, outputs: &[Fact], in_place: 
                     Operand::Input(i) => input_role(*i),
                     Operand::Output(i) => output_role(*i),
                     Operand::Scratch(i) => BufferRole::Slot(*i),
+                    Operand::Texture(i) => BufferRole::Texture(*i),
                 };
                 Region { buffer, offset: 0, bytes: sizes[&buffer] }
             });

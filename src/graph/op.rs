@@ -139,6 +139,8 @@ pub enum Operand {
     Output(usize),
     /// Memory that lives for this node only, by index into [`Lowered::scratch`].
     Scratch(usize),
+    /// A texture of `rgba32float` that lives for this node only, by index into [`Lowered::textures`].
+    Texture(usize),
 }
 
 /// The dispatches of a node, in order, and the scratch memory they share.
@@ -148,11 +150,13 @@ pub struct Lowered {
     pub dispatches: Vec<Dispatch<Operand>>,
     /// Bytes of each scratch buffer.
     pub scratch: Vec<u64>,
+    /// Bytes of each texture, 16 a texel.
+    pub textures: Vec<u64>,
 }
 
 impl From<Dispatch<Operand>> for Lowered {
     fn from(dispatch: Dispatch<Operand>) -> Self {
-        Lowered { dispatches: vec![dispatch], scratch: Vec::new() }
+        Lowered { dispatches: vec![dispatch], ..Default::default() }
     }
 }
 

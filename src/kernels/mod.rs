@@ -42,6 +42,10 @@ pub enum BindingKind {
     Read,
     /// Storage, written.
     ReadWrite,
+    /// A texture of `rgba32float`, read.
+    Texture,
+    /// A texture of `rgba32float`, written.
+    TextureWrite,
 }
 
 impl Kernel {
@@ -50,9 +54,9 @@ impl Kernel {
         format!("{}::{}", self.module, self.entry)
     }
 
-    /// The storage bindings, in the order of [`Dispatch::buffers`].
+    /// The bindings that are not uniforms, in the order of [`Dispatch::buffers`].
     pub fn storage(&self) -> impl Iterator<Item = &'static Binding> {
-        self.bindings.iter().filter(|b| matches!(b.kind, BindingKind::Read | BindingKind::ReadWrite))
+        self.bindings.iter().filter(|b| !matches!(b.kind, BindingKind::Params | BindingKind::Step))
     }
 }
 
@@ -103,8 +107,24 @@ pub struct Target {
     pub max_binding_bytes: u64,
     /// Largest buffer in bytes.
     pub max_buffer_bytes: u64,
+    /// Kernels that can read from textures do so where they load every value at least this often: bringing it there
+    /// costs as much as that many loads save.
+    pub texture_reuse: u64,
+    /// Largest texture of `rgba32float` that is [`TEXTURE_WIDTH`] wide, in bytes.
+    pub max_texture_bytes: u64,
     /// Alignment of a binding's offset in bytes.
     pub offset_alignment: u64,
+}
+
+/// [`Target::texture_reuse`] as measured on llvmpipe.
+pub const TEXTURE_REUSE: u64 = 5;
+
+/// Width in texels of the textures that hold tensors (`shaders/shared/texels.wgsl`).
+pub const TEXTURE_WIDTH: u64 = 4096;
+
+/// Bytes of a texture of `rows` rows.
+pub fn texture_bytes(rows: u64) -> u64 {
+    rows * TEXTURE_WIDTH * 16
 }
 
 /// [`Target::little_work`] where nothing else is asked for: on two cores of llvmpipe, large convolution tiles take a
@@ -143,6 +163,8 @@ impl Target {
             filling_workgroups: class.filling_workgroups(),
             max_binding_bytes: 128 << 20,
             max_buffer_bytes: 256 << 20,
+            texture_reuse: TEXTURE_REUSE,
+            max_texture_bytes: texture_bytes(8192),
             offset_alignment: 256,
         }
     }
@@ -163,8 +185,8 @@ impl Target {
             DeviceClass::Cpu if self.little_work == u64::MAX => vec![little],
             DeviceClass::Cpu => {
                 let much = Target { little_work: 0, subgroup: None, ..self.clone() };
-                let with_subgroups = self.subgroup.map(|_| Target { little_work: 0, ..self.clone() });
-                [little, much].into_iter().chain(with_subgroups).collect()
+                let with_subgroups = |texture_reuse| self.subgroup.map(|_| Target { little_work: 0, texture_reuse, ..self.clone() });
+                [little, much].into_iter().chain(with_subgroups(0)).chain(with_subgroups(u64::MAX)).collect()
             }
         }
     }

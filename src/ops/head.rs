@@ -77,7 +77,7 @@ impl Op for Head {
             Head::Loss => head::loss(params, logits, labels, result, map, workgroups),
             Head::LossAndGradient { .. } => head::loss_and_gradient(params, logits, labels, result, map, Operand::Output(1), workgroups),
         };
-        Lowered { dispatches: vec![dispatch], scratch: vec![(images * channels * 4) as u64] }
+        Lowered { dispatches: vec![dispatch], scratch: vec![(images * channels * 4) as u64], ..Default::default() }
     }
 
     fn reference(&self, inputs: &[Tensor], step: &Step) -> Vec<Tensor> {

@@ -187,7 +187,7 @@ pub(super) fn operand_value(graph: &Graph, node: usize, operand: Operand) -> Opt
     match operand {
         Operand::Input(index) => Some(graph.nodes[node].inputs[index]),
         Operand::Output(index) => Some(graph.nodes[node].outputs[index]),
-        Operand::Scratch(_) => None,
+        Operand::Scratch(_) | Operand::Texture(_) => None,
     }
 }
 

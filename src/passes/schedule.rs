@@ -2,7 +2,7 @@
 
 use super::plan::{Plan, operand_value};
 use crate::graph::{Graph, Node, Operand, ValueId, ValueKind};
-use crate::kernels::Dispatch;
+use crate::kernels::{Dispatch, texture_bytes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
@@ -53,6 +53,8 @@ pub enum BufferRole {
     Output(ValueId),
     /// Shared by temporaries.
     Slot(usize),
+    /// A texture, shared by nodes; its size is a whole number of rows.
+    Texture(usize),
 }
 
 /// Part of a buffer.
@@ -140,11 +142,15 @@ pub fn schedule(graph: &Graph, plan: &Plan, alignment: u64) -> Schedule {
             let dispatch = dispatch.map(|operand| {
                 let region = match operand_value(graph, index, *operand) {
                     Some(value) => value_region(graph, plan, &arena, value),
-                    None => scratch_region(plan, index, *operand),
+                    None => node_region(plan, index, *operand),
                 };
                 let size = match region.buffer {
                     BufferRole::Parameters | BufferRole::Gradients => arena.bytes,
                     BufferRole::Slot(slot) => plan.slots[slot],
+                    BufferRole::Texture(_) => {
+                        let bytes = region.bytes.next_multiple_of(texture_bytes(1));
+                        bytes.max(buffers.get(&region.buffer).copied().unwrap_or(0))
+                    }
                     _ => region.bytes,
                 };
                 buffers.insert(region.buffer, size);
@@ -198,9 +204,15 @@ fn value_region(graph: &Graph, plan: &Plan, arena: &Arena, id: ValueId) -> Regio
     }
 }
 
-fn scratch_region(plan: &Plan, node: usize, operand: Operand) -> Region {
-    let Operand::Scratch(index) = operand else { unreachable!("only scratch operands have no value") };
-    Region { buffer: BufferRole::Slot(plan.scratch_slot(node, index)), offset: 0, bytes: plan.lowered[node].scratch[index] }
+/// Memory of one node: scratch, or a texture, which nodes share because they run one after the other.
+fn node_region(plan: &Plan, node: usize, operand: Operand) -> Region {
+    let lowered = &plan.lowered[node];
+    let (buffer, bytes) = match operand {
+        Operand::Scratch(index) => (BufferRole::Slot(plan.scratch_slot(node, index)), lowered.scratch[index]),
+        Operand::Texture(index) => (BufferRole::Texture(index), lowered.textures[index]),
+        Operand::Input(_) | Operand::Output(_) => unreachable!("inputs and outputs have values"),
+    };
+    Region { buffer, offset: 0, bytes }
 }
 
 impl fmt::Display for Schedule {

@@ -4,7 +4,7 @@
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage};
-use nin_wgpu::kernels::{ALL, BindingKind, Kernel};
+use nin_wgpu::kernels::{ALL, Binding, BindingKind, Kernel};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// WebGPU's defaults, and the workgroup memory of the smallest devices.
@@ -129,7 +129,7 @@ fn kernels_keep_to_the_limits_of_every_device() {
 
 #[test]
 fn only_convolutions_for_subgroups_need_them() {
-    assert_eq!(subgroup_modules(), BTreeSet::from(["conv2d_subgroup", "conv2d_subgroup_narrow"]));
+    assert_eq!(subgroup_modules(), BTreeSet::from(["conv2d_subgroup", "conv2d_subgroup_narrow", "conv2d_subgroup_textures"]));
 }
 
 #[test]
@@ -146,7 +146,8 @@ fn kernels_ask_for_no_extension() {
 fn every_kernel_writes_and_bindings_are_apart() {
     for kernel in ALL {
         let name = kernel.name();
-        assert!(kernel.bindings.iter().any(|binding| binding.kind == BindingKind::ReadWrite), "{name} writes nothing");
+        let writes = |binding: &Binding| matches!(binding.kind, BindingKind::ReadWrite | BindingKind::TextureWrite);
+        assert!(kernel.bindings.iter().any(writes), "{name} writes nothing");
         let mut indices: Vec<u32> = kernel.bindings.iter().map(|binding| binding.index).collect();
         assert!(indices.is_sorted(), "{name}");
         indices.dedup();

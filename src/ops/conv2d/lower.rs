@@ -1,11 +1,11 @@
 //! Which convolution kernel runs where, and with which constants, workgroups and scratch memory.
 
 use super::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight};
-use crate::graph::{Lowered, Lowering, Operand};
+use crate::graph::{Lowered, Lowering, Op, Operand};
 use crate::kernels::{
     Conv2dParams, DeviceClass, Dispatch, Target, conv2d_gemm_64x64, conv2d_gemm_128x96, conv2d_gemm_128x128, conv2d_gemm_narrow,
     conv2d_lanes, conv2d_lanes_narrow, conv2d_lanes_narrow_small, conv2d_lanes_scalar, conv2d_lanes_small, conv2d_reduce, conv2d_subgroup,
-    conv2d_subgroup_narrow, conv2d_tiled, workgroups_for,
+    conv2d_subgroup_narrow, conv2d_subgroup_textures, conv2d_tiled, texture_copy, workgroups_for,
 };
 use crate::shape::{Fact, Window, channels_in_memory};
 
@@ -25,6 +25,8 @@ enum Variant {
     LanesScalar,
     /// `conv2d_subgroup`: as `Lanes`, where subgroups are 8 lanes wide.
     Subgroup,
+    /// `conv2d_subgroup_textures`: as `Subgroup`, where values are loaded several times.
+    SubgroupTextures,
     /// `conv2d_subgroup_narrow`: as `LanesNarrow`, where subgroups are 8 lanes wide.
     SubgroupNarrow,
     /// `conv2d_gemm_128x128`: GPUs, channels in memory multiples of 4 on both sides.
@@ -67,6 +69,11 @@ const MIN_STEPS_PER_SPLIT: u32 = 128;
 /// Steps of the reduction that the GPUs' kernels stage at a time: a split is a multiple of it.
 const STEPS_STAGED: u32 = 16;
 
+/// Loads of one lane of the subgroup kernels for this many multiply-adds.
+const SUBGROUP_LOADS: u64 = 12;
+/// See [`SUBGROUP_LOADS`].
+const SUBGROUP_MACS: u64 = 1024;
+
 /// What a direction computes, as a matrix: `rows` by `channels` results.
 enum Results {
     /// Rows are pixels.
@@ -96,6 +103,14 @@ impl Variant {
             (DeviceClass::Cpu, false, true) => Self::LanesNarrow,
             (DeviceClass::Cpu, _, false) => Self::LanesScalar,
         }
+    }
+
+    /// The same with `operands` brought into textures where that pays and the device's textures hold them.
+    fn through_textures(self, target: &Target, macs: u64, operands: [&Fact; 2]) -> Self {
+        let quads: u64 = operands.iter().map(|fact| fact.words() as u64 / 4).sum();
+        let fits = operands.iter().all(|fact| fact.bytes() <= target.max_texture_bytes.min(target.max_buffer_bytes));
+        let pays = macs * SUBGROUP_LOADS / SUBGROUP_MACS >= quads.saturating_mul(target.texture_reuse);
+        if self == Self::Subgroup && fits && pays { Self::SubgroupTextures } else { self }
     }
 
     /// The tiles for a discrete GPU: of the large ones those that are used best, unless they are too few to fill it.
@@ -129,7 +144,9 @@ impl Variant {
             Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 4, per_workgroup: 8 },
             Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 8 },
             Self::LanesScalar => Tiling { pixels: 4, channels: 4, rows: 4, per_workgroup: 8 },
-            Self::Subgroup | Self::SubgroupNarrow => Tiling { pixels: 64, channels: 32, rows: 64, per_workgroup: 1 },
+            Self::Subgroup | Self::SubgroupTextures | Self::SubgroupNarrow => {
+                Tiling { pixels: 64, channels: 32, rows: 64, per_workgroup: 1 }
+            }
             Self::Gemm128x128 => Tiling { pixels: 128, channels: 128, rows: 128, per_workgroup: 1 },
             Self::Gemm128x96 | Self::GemmNarrow => Tiling { pixels: 128, channels: 96, rows: 128, per_workgroup: 1 },
             Self::Gemm64x64 => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1 },
@@ -186,13 +203,26 @@ fn params(window: &Window, x: &Fact, y: &Fact, relu: bool) -> Conv2dParams {
 
 /// The two dispatches of a split reduction whose result has `elements` words.
 fn in_two_stages(accumulate: Dispatch<Operand>, reduce: Dispatch<Operand>, elements: usize, splits: u32) -> Lowered {
-    Lowered { dispatches: vec![accumulate, reduce], scratch: vec![elements as u64 * u64::from(splits) * 4] }
+    Lowered { dispatches: vec![accumulate, reduce], scratch: vec![elements as u64 * u64::from(splits) * 4], ..Default::default() }
+}
+
+/// `lowered` with two operands, given with their facts, copied into the node's textures first.
+fn with_textures(operands: [(Operand, &Fact); 2], mut lowered: Lowered) -> Lowered {
+    lowered.textures = operands.iter().map(|(_, fact)| fact.bytes()).collect();
+    let copies = operands.iter().enumerate().map(|(index, (operand, fact))| {
+        let quads = fact.words() / 4;
+        let params = texture_copy::Params { quads: quads as u32, ..Default::default() };
+        texture_copy::copy(params, *operand, Operand::Texture(index), workgroups_for(&texture_copy::COPY, quads))
+    });
+    lowered.dispatches = copies.chain(lowered.dispatches).collect();
+    lowered
 }
 
 pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
     let mut params = params(&op.window, node.inputs[0], node.outputs[0], op.relu);
     let pixels = params.batch * params.out_h * params.out_w;
     let variant = Variant::choose(node.target, &params, &Results::Pixels { rows: pixels, channels: params.out_c });
+    let variant = variant.through_textures(node.target, op.macs(&node.inputs, &node.outputs), [node.inputs[0], node.inputs[1]]);
     let workgroups = variant.workgroups(pixels, params.out_c);
     let (x, weight, bias, y) = (Operand::Input(0), Operand::Input(1), Operand::Input(2), Operand::Output(0));
     let (splits, per_split) = variant.split(node.target, workgroups, params.kernel_h * params.kernel_w * params.in_c);
@@ -204,19 +234,24 @@ pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
         let groups = workgroups_for(&conv2d_reduce::REDUCE_FORWARD, elements);
         return in_two_stages(accumulate, conv2d_reduce::reduce_forward(params, bias, y, partials, groups), elements, splits);
     }
+    if variant == Variant::SubgroupTextures {
+        let dispatch = conv2d_subgroup_textures::forward(params, bias, y, Operand::Texture(0), Operand::Texture(1), workgroups);
+        return with_textures([(x, node.inputs[0]), (weight, node.inputs[1])], dispatch.into());
+    }
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
         Variant::Lanes => conv2d_lanes::forward,
         Variant::LanesSmall => conv2d_lanes_small::forward,
         Variant::LanesNarrow => conv2d_lanes_narrow::forward,
         Variant::LanesNarrowSmall => conv2d_lanes_narrow_small::forward,
         Variant::LanesScalar => conv2d_lanes_scalar::forward,
-        Variant::Subgroup => conv2d_subgroup::forward,
         Variant::SubgroupNarrow => conv2d_subgroup_narrow::forward,
         Variant::Gemm128x128 => conv2d_gemm_128x128::forward,
         Variant::Gemm128x96 => conv2d_gemm_128x96::forward,
         Variant::Gemm64x64 => conv2d_gemm_64x64::forward,
         Variant::GemmNarrow => conv2d_gemm_narrow::forward,
         Variant::Tiled => conv2d_tiled::forward,
+        Variant::Subgroup => conv2d_subgroup::forward,
+        Variant::SubgroupTextures => unreachable!("it has other operands and is above"),
     };
     kernel(params, x, weight, bias, y, workgroups).into()
 }
@@ -229,7 +264,7 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
     let variant = match Variant::choose(node.target, &params, &results) {
         Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::SubgroupNarrow => Variant::LanesScalar,
         Variant::GemmNarrow => Variant::Tiled,
-        other => other,
+        other => other.through_textures(node.target, op.macs(&node.inputs, &node.outputs), [node.inputs[1], node.inputs[0]]),
     };
     let workgroups = variant.workgroups(pixels, params.in_c);
     let (dy, weight, dx) = (Operand::Input(0), Operand::Input(1), Operand::Output(0));
@@ -244,17 +279,22 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
         let groups = workgroups_for(&conv2d_reduce::REDUCE_INPUT, elements);
         return in_two_stages(accumulate, conv2d_reduce::reduce_input(params, x, dx, partials, groups), elements, splits);
     }
+    if variant == Variant::SubgroupTextures {
+        let dispatch = conv2d_subgroup_textures::backward_input(params, x, dx, Operand::Texture(0), Operand::Texture(1), workgroups);
+        return with_textures([(weight, node.inputs[1]), (dy, node.inputs[0])], dispatch.into());
+    }
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
         Variant::Lanes => conv2d_lanes::backward_input,
         Variant::LanesSmall => conv2d_lanes_small::backward_input,
         Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::SubgroupNarrow | Variant::LanesScalar => {
             conv2d_lanes_scalar::backward_input
         }
-        Variant::Subgroup => conv2d_subgroup::backward_input,
         Variant::Gemm128x128 => conv2d_gemm_128x128::backward_input,
         Variant::Gemm128x96 => conv2d_gemm_128x96::backward_input,
         Variant::Gemm64x64 => conv2d_gemm_64x64::backward_input,
         Variant::GemmNarrow | Variant::Tiled => conv2d_tiled::backward_input,
+        Variant::Subgroup => conv2d_subgroup::backward_input,
+        Variant::SubgroupTextures => unreachable!("it has other operands and is above"),
     };
     kernel(params, x, weight, dy, dx, workgroups).into()
 }
@@ -263,6 +303,7 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
     let mut params = params(&op.window, node.inputs[0], node.inputs[1], false);
     let rows = params.kernel_h * params.kernel_w * params.in_c;
     let variant = Variant::choose(node.target, &params, &Results::Weights { rows, channels: params.out_c });
+    let variant = variant.through_textures(node.target, op.macs(&node.inputs, &node.outputs), [node.inputs[0], node.inputs[1]]);
     let tiling = variant.tiling();
     let pixels = params.batch * params.out_h * params.out_w;
     // One more row than the filter has: the bias gradient.
@@ -285,23 +326,28 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
     params.splits = pixels.div_ceil(params.per_split).max(1);
 
     let workgroups = (u64::from(tiles) * u64::from(params.splits)).div_ceil(tiling.per_workgroup.into());
+    let (x, dy, partials) = (Operand::Input(0), Operand::Input(1), Operand::Scratch(0));
+    let groups = workgroups_for(&conv2d_reduce::REDUCE_PARTIALS, elements);
+    let reduce = conv2d_reduce::reduce_partials(params, Operand::Output(0), Operand::Output(1), partials, groups);
+    if variant == Variant::SubgroupTextures {
+        let accumulate = conv2d_subgroup_textures::backward_weight(params, partials, Operand::Texture(0), Operand::Texture(1), workgroups);
+        let lowered = in_two_stages(accumulate, reduce, elements, params.splits);
+        return with_textures([(x, node.inputs[0]), (dy, node.inputs[1])], lowered);
+    }
     let kernel: fn(_, _, _, _, _) -> Dispatch<Operand> = match variant {
         Variant::Lanes => conv2d_lanes::backward_weight,
         Variant::LanesSmall => conv2d_lanes_small::backward_weight,
         Variant::LanesNarrow => conv2d_lanes_narrow::backward_weight,
         Variant::LanesNarrowSmall => conv2d_lanes_narrow_small::backward_weight,
         Variant::LanesScalar => conv2d_lanes_scalar::backward_weight,
-        Variant::Subgroup => conv2d_subgroup::backward_weight,
         Variant::SubgroupNarrow => conv2d_subgroup_narrow::backward_weight,
         Variant::Gemm128x128 => conv2d_gemm_128x128::backward_weight,
         Variant::Gemm128x96 => conv2d_gemm_128x96::backward_weight,
         Variant::Gemm64x64 => conv2d_gemm_64x64::backward_weight,
         Variant::GemmNarrow => conv2d_gemm_narrow::backward_weight,
         Variant::Tiled => conv2d_tiled::backward_weight,
+        Variant::Subgroup => conv2d_subgroup::backward_weight,
+        Variant::SubgroupTextures => unreachable!("it has other operands and is above"),
     };
-    let partials = Operand::Scratch(0);
-    let accumulate = kernel(params, Operand::Input(0), Operand::Input(1), partials, workgroups);
-    let groups = workgroups_for(&conv2d_reduce::REDUCE_PARTIALS, elements);
-    let reduce = conv2d_reduce::reduce_partials(params, Operand::Output(0), Operand::Output(1), partials, groups);
-    in_two_stages(accumulate, reduce, elements, params.splits)
+    in_two_stages(kernel(params, x, dy, partials, workgroups), reduce, elements, params.splits)
 }
