@@ -25,16 +25,33 @@ pub fn emit(modules: &[Module]) -> Result<String, String> {
     }
     let mut all = Vec::new();
     for module in modules {
-        emit_module(&mut out, module);
+        emit_module(&mut out, module)?;
         for entry in &module.entries {
-            all.push(format!("&{}::{}", module.name, entry.name.to_uppercase()));
+            all.push(format!("&{}::{}", module.name, constant(entry)));
+            if twin(module, entry).is_some() {
+                all.push(format!("&{}::{}{HALF}", module.name, constant(entry)));
+            }
         }
     }
     let _ = writeln!(out, "\n/// Every entry point of every shader.\npub static ALL: &[&Kernel] = &[{}];", all.join(", "));
     Ok(out)
 }
 
-fn emit_module(out: &mut String, module: &Module) {
+/// Ends the names of what belongs to the half-precision twin of a shader.
+const HALF: &str = "_F16";
+
+fn constant(entry: &Entry) -> String {
+    entry.name.to_uppercase()
+}
+
+/// The entry point of the half-precision twin that stands in for `entry`: none where it would be the same.
+fn twin<'a>(module: &'a Module, entry: &Entry) -> Option<(&'a Module, &'a Entry)> {
+    let half = module.half.as_deref()?;
+    let twin = half.entries.iter().find(|other| other.name == entry.name)?;
+    twin.bindings.iter().any(|binding| binding.half).then_some((half, twin))
+}
+
+fn emit_module(out: &mut String, module: &Module) -> Result<(), String> {
     let _ = writeln!(out, "\n/// `shaders/{}.wgsl`\n///", module.name);
     for line in module.summary.lines() {
         let _ = writeln!(out, "/// {}", line.replace('[', "\\[").replace(']', "\\]").replace('<', "\\<"));
@@ -45,6 +62,16 @@ fn emit_module(out: &mut String, module: &Module) {
         "    /// The expanded WGSL source.\n    pub static SOURCE: &str = include_str!(concat!(env!(\"OUT_DIR\"), \"/shaders/{}.wgsl\"));",
         module.name
     );
+    if let Some(half) = &module.half {
+        let _ = writeln!(
+            out,
+            "    /// The same with activations in half precision.\n    pub static SOURCE{HALF}: &str = include_str!(concat!(env!(\"OUT_DIR\"), \"/shaders/{}.wgsl\"));",
+            half.name
+        );
+        if half.uniforms != module.uniforms {
+            return Err(format!("{}: uniforms differ from those of {}", half.name, module.name));
+        }
+    }
     for uniform in module.uniforms.iter().filter(|u| u.name == PARAMS_STRUCT) {
         emit_struct(out, "    ", uniform, "Constants of a dispatch; meanings in the shader.");
     }
@@ -52,6 +79,7 @@ fn emit_module(out: &mut String, module: &Module) {
         emit_entry(out, module, entry);
     }
     let _ = writeln!(out, "}}");
+    Ok(())
 }
 
 fn emit_struct(out: &mut String, indent: &str, uniform: &UniformStruct, doc: &str) {
@@ -70,45 +98,66 @@ fn emit_struct(out: &mut String, indent: &str, uniform: &UniformStruct, doc: &st
 }
 
 fn emit_entry(out: &mut String, module: &Module, entry: &Entry) {
-    let constant = entry.name.to_uppercase();
-    let [x, y, z] = entry.workgroup_size;
-    let mut bindings = String::new();
+    let name = &entry.name;
+    let half = match twin(module, entry) {
+        Some((half_module, half_entry)) => {
+            emit_kernel(out, half_module, half_entry, HALF, "None");
+            format!("Some(&{}{HALF})", constant(entry))
+        }
+        None => "None".into(),
+    };
+    emit_kernel(out, module, entry, "", &half);
+
     let mut arguments = String::new();
     let mut buffers = Vec::new();
     let mut params = String::from("Vec::new()");
     for binding in &entry.bindings {
-        let kind = match &binding.kind {
-            BindingKind::Uniform(name) if name == STEP_STRUCT => "BindingKind::Step",
+        match &binding.kind {
+            BindingKind::Uniform(name) if name == STEP_STRUCT => {}
             BindingKind::Uniform(name) => {
                 let _ = write!(arguments, "{}: {name}, ", binding.name);
                 params = format!("bytemuck::bytes_of(&{}).to_vec()", binding.name);
-                "BindingKind::Params"
             }
+            _ => {
+                let _ = write!(arguments, "{}: B, ", binding.name);
+                buffers.push(binding.name.clone());
+            }
+        }
+    }
+    let _ = writeln!(
+        out,
+        "    /// A dispatch of `{name}` over `workgroups` workgroups.\n    #[allow(clippy::too_many_arguments)]\n    pub fn {name}<B>({arguments}workgroups: u64) -> Dispatch<B> {{\n        \
+         Dispatch {{ kernel: &{constant}, params: {params}, buffers: vec![{buffers}], workgroups }}\n    }}",
+        constant = constant(entry),
+        buffers = buffers.join(", "),
+    );
+}
+
+/// The `Kernel` of an entry point; `suffix` ends the names of its constant and source, `half` is the field's value.
+fn emit_kernel(out: &mut String, module: &Module, entry: &Entry, suffix: &str, half: &str) {
+    let [x, y, z] = entry.workgroup_size;
+    let mut bindings = String::new();
+    for binding in &entry.bindings {
+        let kind = match &binding.kind {
+            BindingKind::Uniform(name) if name == STEP_STRUCT => "BindingKind::Step",
+            BindingKind::Uniform(_) => "BindingKind::Params",
             BindingKind::StorageRead => "BindingKind::Read",
             BindingKind::StorageReadWrite => "BindingKind::ReadWrite",
             BindingKind::Texture => "BindingKind::Texture",
             BindingKind::TextureWrite => "BindingKind::TextureWrite",
         };
-        if !matches!(binding.kind, BindingKind::Uniform(_)) {
-            let _ = write!(arguments, "{}: B, ", binding.name);
-            buffers.push(binding.name.clone());
-        }
-        let _ = write!(bindings, "Binding {{ index: {}, name: {:?}, kind: {kind} }}, ", binding.index, binding.name);
+        let element = if binding.half { "Element::F16" } else { "Element::F32" };
+        let _ = write!(bindings, "Binding {{ index: {}, name: {:?}, kind: {kind}, element: {element} }}, ", binding.index, binding.name);
     }
     let _ = writeln!(
         out,
-        "    /// Entry point `{entry_name}`.\n    pub static {constant}: Kernel = Kernel {{ module: {module:?}, entry: {entry_name:?}, source: SOURCE, \
-         workgroup_size: [{x}, {y}, {z}], workgroup_bytes: {bytes}, subgroups: {subgroups}, bindings: &[{bindings}] }};",
+        "    /// Entry point `{entry_name}` of `{module}`.\n    pub static {constant}{suffix}: Kernel = Kernel {{ module: {module:?}, entry: {entry_name:?}, source: SOURCE{suffix}, \
+         workgroup_size: [{x}, {y}, {z}], workgroup_bytes: {bytes}, subgroups: {subgroups}, f16: {f16}, half: {half}, bindings: &[{bindings}] }};",
+        constant = constant(entry),
         entry_name = entry.name,
         module = module.name,
         bytes = entry.workgroup_bytes,
         subgroups = module.subgroups,
-    );
-    let _ = writeln!(
-        out,
-        "    /// A dispatch of `{entry_name}` over `workgroups` workgroups.\n    #[allow(clippy::too_many_arguments)]\n    pub fn {entry_name}<B>({arguments}workgroups: u64) -> Dispatch<B> {{\n        \
-         Dispatch {{ kernel: &{constant}, params: {params}, buffers: vec![{buffers}], workgroups }}\n    }}",
-        entry_name = entry.name,
-        buffers = buffers.join(", "),
+        f16 = module.f16,
     );
 }

@@ -4,6 +4,8 @@
 //! - `#define NAME expr`: an integer name, usable in later expressions.
 //! - `#for i in a..b` ... `#end`: the lines in between once per `i`; nests.
 //! - `${expr}`: replaced by the value of an integer expression (`+ - * / %`, parentheses, names).
+//! - `${ELEMENT}`: replaced by the type in which activations and filters are stored. A shader that uses it is expanded
+//!   twice, to `f32` and, for mixed precision, to `f16`.
 //!
 //! WGSL has no macros and naga emits no unroll hints, so register tiles need repetition in the source.
 
@@ -13,14 +15,35 @@ use std::path::Path;
 
 type Names = BTreeMap<String, i64>;
 
+/// The name that stands for the stored type.
+const ELEMENT: &str = "ELEMENT";
+
+/// A shader's text, once for each type that it stores activations in.
+pub struct Expanded {
+    /// With f32, which every device has.
+    pub single: String,
+    /// With f16, which a device must have; absent where the shader stores no activations.
+    pub half: Option<String>,
+}
+
 /// Expands the shader at `path`; imports resolve against `root`.
-pub fn expand_file(root: &Path, path: &Path) -> Result<String, String> {
+pub fn expand_file(root: &Path, path: &Path) -> Result<Expanded, String> {
     let mut lines = Vec::new();
     inline_imports(root, path, &mut BTreeSet::new(), &mut lines)?;
-    let mut out = String::new();
-    let mut names = Names::new();
-    expand_lines(&lines, &mut names, &mut out)?;
-    Ok(out)
+    let expand = |element| {
+        let mut out = String::new();
+        expand_lines(&lines, &mut Names::new(), element, &mut out)?;
+        Ok::<_, String>(out)
+    };
+    let (single, half) = (expand("f32")?, expand("f16")?);
+    let half = (half != single).then(|| with_directive(&half, "enable f16;"));
+    Ok(Expanded { single, half })
+}
+
+/// Puts a directive behind the header comment: WGSL wants it before every declaration.
+fn with_directive(text: &str, directive: &str) -> String {
+    let header: usize = text.split_inclusive('\n').take_while(|line| line.starts_with("//")).map(str::len).sum();
+    format!("{}{directive}\n{}", &text[..header], &text[header..])
 }
 
 /// A source line and where it came from, for messages.
@@ -45,7 +68,7 @@ fn inline_imports(root: &Path, path: &Path, seen: &mut BTreeSet<String>, out: &m
     Ok(())
 }
 
-fn expand_lines(lines: &[Line], names: &mut Names, out: &mut String) -> Result<(), String> {
+fn expand_lines(lines: &[Line], names: &mut Names, element: &str, out: &mut String) -> Result<(), String> {
     let mut at = 0;
     while at < lines.len() {
         let line = &lines[at];
@@ -63,7 +86,7 @@ fn expand_lines(lines: &[Line], names: &mut Names, out: &mut String) -> Result<(
             let high = evaluate(high, names).map_err(fail)?;
             for value in low..high {
                 let shadowed = names.insert(name.trim().to_string(), value);
-                expand_lines(&lines[at + 1..end], names, out)?;
+                expand_lines(&lines[at + 1..end], names, element, out)?;
                 match shadowed {
                     Some(old) => names.insert(name.trim().to_string(), old),
                     None => names.remove(name.trim()),
@@ -73,7 +96,7 @@ fn expand_lines(lines: &[Line], names: &mut Names, out: &mut String) -> Result<(
         } else if text.starts_with('#') {
             return Err(fail(format!("unknown or unmatched directive: {text}")));
         } else {
-            out.push_str(&substitute(&line.text, names).map_err(fail)?);
+            out.push_str(&substitute(&line.text, names, element).map_err(fail)?);
             out.push('\n');
         }
         at += 1;
@@ -97,13 +120,16 @@ fn matching_end(lines: &[Line], start: usize) -> Option<usize> {
     None
 }
 
-fn substitute(text: &str, names: &Names) -> Result<String, String> {
+fn substitute(text: &str, names: &Names, element: &str) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(start) = rest.find("${") {
         let end = rest[start..].find('}').ok_or("${ without }")? + start;
         out.push_str(&rest[..start]);
-        out.push_str(&evaluate(&rest[start + 2..end], names)?.to_string());
+        match &rest[start + 2..end] {
+            ELEMENT => out.push_str(element),
+            expression => out.push_str(&evaluate(expression, names)?.to_string()),
+        }
         rest = &rest[end + 1..];
     }
     out.push_str(rest);

@@ -1,6 +1,6 @@
 //! Build script: turns `shaders/*.wgsl` into the typed kernel table of `src/kernels`.
 //!
-//! For every shader: expand the preprocessing (`expand`), parse and validate with naga, reflect bindings, workgroup
+//! For every shader, and its twin in half precision where it has one: expand the preprocessing (`expand`), parse and validate with naga, reflect bindings, workgroup
 //! sizes and uniform structs (`reflect`), and write Rust items (`emit`). A shader that does not validate fails the
 //! build with naga's own message and the line of the expanded source.
 
@@ -28,9 +28,17 @@ fn run() -> Result<(), String> {
     let mut modules = Vec::new();
     for path in shader_files(Path::new("shaders"))? {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let source = expand::expand_file(Path::new("shaders"), &path)?;
-        fs::write(expanded_dir.join(format!("{name}.wgsl")), &source).map_err(|e| format!("{name}: {e}"))?;
-        modules.push(reflect::reflect(&name, &source)?);
+        let expanded = expand::expand_file(Path::new("shaders"), &path)?;
+        let reflected = |name: &str, source: &str| {
+            fs::write(expanded_dir.join(format!("{name}.wgsl")), source).map_err(|e| format!("{name}: {e}"))?;
+            reflect::reflect(name, source)
+        };
+        let mut module = reflected(&name, &expanded.single)?;
+        if let Some(source) = &expanded.half {
+            let twin = reflected(&format!("{name}_f16"), source)?;
+            module.half = Some(Box::new(twin));
+        }
+        modules.push(module);
     }
     let table = emit::emit(&modules)?;
     fs::write(out_dir.join("kernels.rs"), table).map_err(|e| format!("kernels.rs: {e}"))

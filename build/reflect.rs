@@ -11,6 +11,10 @@ pub struct Module {
     pub summary: String,
     /// Whether it uses operations on subgroups, which a device may lack.
     pub subgroups: bool,
+    /// Whether it uses f16, which a device may lack.
+    pub f16: bool,
+    /// The same shader with activations in half precision; its entry points and uniforms are these.
+    pub half: Option<Box<Module>>,
     pub uniforms: Vec<UniformStruct>,
     pub entries: Vec<Entry>,
 }
@@ -37,6 +41,8 @@ pub struct Binding {
     pub index: u32,
     pub name: String,
     pub kind: BindingKind,
+    /// Whether it holds f16.
+    pub half: bool,
 }
 
 #[derive(Clone, PartialEq)]
@@ -57,10 +63,15 @@ pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string_with_path(source, &path))?;
     let message = |error: naga::WithSpan<naga::valid::ValidationError>| error.emit_to_string_with_path(source, &path);
     let validate = |capabilities| Validator::new(ValidationFlags::all(), capabilities).validate(&module).map_err(message);
-    let (subgroups, info) = match validate(Capabilities::empty()) {
-        Ok(info) => (false, info),
-        Err(_) => (true, validate(Capabilities::SUBGROUP)?),
-    };
+    // The least that the shader asks of a device.
+    let all = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16;
+    let mut info = validate(all)?;
+    let mut needed = all;
+    for left_out in [Capabilities::SUBGROUP, Capabilities::SHADER_FLOAT16] {
+        if let Ok(enough) = validate(needed - left_out) {
+            (info, needed) = (enough, needed - left_out);
+        }
+    }
     let mut layouter = Layouter::default();
     layouter.update(module.to_ctx()).map_err(|e| format!("{path}: {e}"))?;
 
@@ -95,7 +106,8 @@ pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
                 _ => continue,
             };
             let slot = global.binding.as_ref().ok_or_else(|| format!("{path}: {global_name} has no binding"))?;
-            bindings.push(Binding { index: slot.binding, name: global_name, kind });
+            let half = holds_f16(&module, global.ty);
+            bindings.push(Binding { index: slot.binding, name: global_name, kind, half });
         }
         bindings.sort_by_key(|b| b.index);
         entries.push(Entry { name: entry.name.clone(), workgroup_size: entry.workgroup_size, workgroup_bytes, bindings });
@@ -103,7 +115,17 @@ pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
     if entries.is_empty() {
         return Err(format!("{path}: no entry point; files that are only imported belong in shaders/shared/"));
     }
-    Ok(Module { name: name.to_string(), summary: header(source), subgroups, uniforms, entries })
+    let (subgroups, f16) = (needed.contains(Capabilities::SUBGROUP), needed.contains(Capabilities::SHADER_FLOAT16));
+    Ok(Module { name: name.to_string(), summary: header(source), subgroups, f16, half: None, uniforms, entries })
+}
+
+/// Whether a binding is an array of f16, or of vectors of them.
+fn holds_f16(module: &naga::Module, ty: naga::Handle<naga::Type>) -> bool {
+    match module.types[ty].inner {
+        TypeInner::Array { base, .. } => holds_f16(module, base),
+        TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } => scalar.kind == ScalarKind::Float && scalar.width == 2,
+        _ => false,
+    }
 }
 
 fn texture_kind(ty: &TypeInner) -> Option<BindingKind> {

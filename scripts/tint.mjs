@@ -11,6 +11,7 @@
 // Dawn's null backend is used: it validates everything and runs nothing, so no GPU is needed.
 // naga, which the build uses, accepts some shaders that the WGSL standard forbids (a barrier in
 // non-uniform control flow, for example); a browser or Dawn would refuse them, and so does this.
+// f16 is an extension that shaders ask for themselves, and the device is asked for it.
 // Subgroups are an extension: shaders that use them get the line `enable subgroups;`, which naga
 // does not know, and the device is asked for the feature.
 // Every entry point also becomes a compute pipeline, which checks bindings, workgroup sizes and
@@ -38,7 +39,7 @@ function shaderFiles(root) {
     .sort();
 }
 
-/** A device on Dawn's null backend with WebGPU's default limits and subgroups, and the instance it belongs to. */
+/** A device on Dawn's null backend with WebGPU's default limits, subgroups and f16, and the instance it belongs to. */
 async function nullDevice() {
   const require = createRequire(join(resolve(modules), 'package.json'));
   const { create, globals } = await import(pathToFileURL(require.resolve('webgpu')));
@@ -46,7 +47,7 @@ async function nullDevice() {
   const gpu = create(['backend=null']);
   const adapter = await gpu.requestAdapter();
   if (!adapter) throw new Error('Dawn offers no null adapter');
-  return { gpu, device: await adapter.requestDevice({ requiredFeatures: ['subgroups'] }) };
+  return { gpu, device: await adapter.requestDevice({ requiredFeatures: ['subgroups', 'shader-f16'] }) };
 }
 
 /** Runs `action` and returns its result and the text of the validation error it caused, if any. */

@@ -3,6 +3,7 @@
 // One invocation updates one scalar. parameters, gradients, exp_avg (m), exp_avg_sq (v): [words]; m, v start at zero.
 #import "shared/grid.wgsl"
 #import "shared/step.wgsl"
+#import "shared/loss_scale.wgsl"
 
 struct Params {
     words: u32,
@@ -19,21 +20,36 @@ struct Params {
 @group(0) @binding(3) var<storage, read> gradients: array<f32>;
 @group(0) @binding(4) var<storage, read_write> exp_avg: array<f32>;
 @group(0) @binding(5) var<storage, read_write> exp_avg_sq: array<f32>;
+@group(0) @binding(6) var<storage, read> loss_scale: LossScale;
 
-@compute @workgroup_size(64)
-fn update(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(workgroup, count) * 64u + lane;
-    if i >= params.words {
-        return;
-    }
+fn move_parameter(i: u32, gradient: f32, bias_correction1: f32, bias_correction2: f32) {
     let w = parameters[i];
-    let g = gradients[i] + params.weight_decay * w;
+    let g = gradient + params.weight_decay * w;
     let m = exp_avg[i] + params.one_minus_beta1 * (g - exp_avg[i]);
     let v = params.beta2 * exp_avg_sq[i] + params.one_minus_beta2 * g * g;
     exp_avg[i] = m;
     exp_avg_sq[i] = v;
-    let denominator = sqrt(v) / sqrt(step.bias_correction2) + params.epsilon;
+    let denominator = sqrt(v) / sqrt(bias_correction2) + params.epsilon;
     // Padding has m = v = 0 and must stay where it is, with epsilon 0 too.
     let direction = select(0.0, m / denominator, m != 0.0);
-    parameters[i] = w - step.learning_rate / step.bias_correction1 * direction;
+    parameters[i] = w - step.learning_rate / bias_correction1 * direction;
+}
+
+@compute @workgroup_size(64)
+fn update(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+    if i < params.words {
+        move_parameter(i, gradients[i], step.bias_correction1, step.bias_correction2);
+    }
+}
+
+// Gradients times the loss scale; nothing changes in a step with an overflow, which the bias corrections do not count.
+@compute @workgroup_size(64)
+fn update_scaled(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+    if i < params.words && loss_scale.overflow == 0u {
+        let bias_correction1 = loss_scale.bias_correction1 + params.one_minus_beta1 * (1.0 - loss_scale.bias_correction1);
+        let bias_correction2 = loss_scale.bias_correction2 + params.one_minus_beta2 * (1.0 - loss_scale.bias_correction2);
+        move_parameter(i, gradients[i] * loss_scale.inverse, bias_correction1, bias_correction2);
+    }
 }

@@ -7,15 +7,15 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> a: array<${ELEMENT}>;
+@group(0) @binding(2) var<storage, read> b: array<${ELEMENT}>;
+@group(0) @binding(3) var<storage, read_write> y: array<${ELEMENT}>;
 
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.words {
-        y[i] = a[i] + b[i];
+        y[i] = ${ELEMENT}(f32(a[i]) + f32(b[i]));
     }
 }
 
@@ -24,7 +24,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
 fn forward_in_place(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.words {
-        y[i] = y[i] + b[i];
+        y[i] = ${ELEMENT}(f32(y[i]) + f32(b[i]));
     }
 }
 

@@ -6,10 +6,10 @@
 #import "shared/grid.wgsl"
 #import "shared/pool2d.wgsl"
 
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<${ELEMENT}>;
+@group(0) @binding(2) var<storage, read_write> y: array<${ELEMENT}>;
+@group(0) @binding(3) var<storage, read> dy: array<${ELEMENT}>;
+@group(0) @binding(4) var<storage, read_write> dx: array<${ELEMENT}>;
 
 // Along one axis, how much of the window at `start` (in the padded input) lies inside the padded input.
 fn extent(start: u32, kernel: u32, input: u32, pad: u32) -> u32 {
@@ -38,11 +38,11 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
         let first = (place.image * params.in_h + u32(row)) * params.in_w;
         var row_sum = 0.0;
         for (var column = max(left, 0); column < right; column++) {
-            row_sum += x[(first + u32(column)) * params.channels + place.channel];
+            row_sum += f32(x[(first + u32(column)) * params.channels + place.channel]);
         }
         sum += row_sum;
     }
-    y[i] = sum / window_size(place.row, place.column);
+    y[i] = ${ELEMENT}(sum / window_size(place.row, place.column));
 }
 
 fn gradient(i: u32) -> f32 {
@@ -54,7 +54,7 @@ fn gradient(i: u32) -> f32 {
     for (var oy = first_window(place.row, params.kernel_h, params.stride_h, params.pad_h); oy < oy_end; oy++) {
         let first = (place.image * params.out_h + oy) * params.out_w;
         for (var ox = ox_first; ox < ox_end; ox++) {
-            sum += dy[(first + ox) * params.channels + place.channel] / window_size(oy, ox);
+            sum += f32(dy[(first + ox) * params.channels + place.channel]) / window_size(oy, ox);
         }
     }
     return sum;
@@ -64,7 +64,7 @@ fn gradient(i: u32) -> f32 {
 fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.elements {
-        dx[i] = gradient(i);
+        dx[i] = ${ELEMENT}(gradient(i));
     }
 }
 
@@ -73,6 +73,6 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups
 fn backward_masked(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.elements {
-        dx[i] = select(0.0, gradient(i), x[i] > 0.0);
+        dx[i] = ${ELEMENT}(select(0.0, gradient(i), x[i] > 0.0));
     }
 }

@@ -9,12 +9,12 @@
 #define CHANNELS 4
 #define ROWS 4
 
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<${ELEMENT}>;
+@group(0) @binding(2) var<storage, read> weight: array<${ELEMENT}>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
-@group(0) @binding(5) var<storage, read> dy: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<${ELEMENT}>;
+@group(0) @binding(5) var<storage, read> dy: array<${ELEMENT}>;
+@group(0) @binding(6) var<storage, read_write> dx: array<${ELEMENT}>;
 @group(0) @binding(9) var<storage, read_write> partials: array<f32>;
 
 // One invocation: PIXELS consecutive output pixels by CHANNELS output channels.
@@ -56,11 +56,11 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #end
             for (var c = 0u; c < params.in_c; c++) {
 #for o in 0..CHANNELS
-                let w_${o} = weight[w_row + channel_${o}];
+                let w_${o} = f32(weight[w_row + channel_${o}]);
 #end
                 w_row += params.out_c;
 #for p in 0..PIXELS
-                let x_${p} = select(0.0, x[at_${p} + c], inside_${p});
+                let x_${p} = select(0.0, f32(x[at_${p} + c]), inside_${p});
 #for o in 0..CHANNELS
                 sum_${p}_${o} += x_${p} * w_${o};
 #end
@@ -79,7 +79,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #for p in 0..PIXELS
     if first + ${p}u < pixels && channel + ${o}u < params.out_c {
         let value = total_${p}_${o} + bias_${o};
-        y[(first + ${p}u) * params.out_c + channel + ${o}u] = select(value, 0.0, params.relu != 0u && value < 0.0);
+        y[(first + ${p}u) * params.out_c + channel + ${o}u] = ${ELEMENT}(select(value, 0.0, params.relu != 0u && value < 0.0));
     }
 #end
 #end
@@ -129,10 +129,10 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
 #end
             for (var o = 0u; o < params.out_c; o++) {
 #for c in 0..CHANNELS
-                let w_${c} = weight[w_tap + channel_${c} + o];
+                let w_${c} = f32(weight[w_tap + channel_${c} + o]);
 #end
 #for p in 0..PIXELS
-                let dy_${p} = select(0.0, dy[at_${p} + o], inside_${p});
+                let dy_${p} = select(0.0, f32(dy[at_${p} + o]), inside_${p});
 #for c in 0..CHANNELS
                 sum_${p}_${c} += dy_${p} * w_${c};
 #end
@@ -159,9 +159,9 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
         let at = (first + ${p}u) * params.in_c + channel + ${c}u;
         var value = total_${p}_${c};
         if params.relu != 0u {
-            value = select(0.0, value, x[at] > 0.0);
+            value = select(0.0, value, f32(x[at]) > 0.0);
         }
-        dx[at] = value;
+        dx[at] = ${ELEMENT}(value);
     }
 #end
 #end
@@ -218,7 +218,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
             let iy = i32(oy * params.stride_h);
             let ix = i32(ox * params.stride_w);
 #for o in 0..CHANNELS
-            let dy_${o} = dy[pixel * params.out_c + channel_${o}];
+            let dy_${o} = f32(dy[pixel * params.out_c + channel_${o}]);
             dy_sum_${o} += dy_${o};
 #end
 #for r in 0..ROWS
@@ -226,7 +226,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
             let ix_${r} = ix + kx_${r};
             let inside_${r} = iy_${r} >= 0 && iy_${r} < i32(params.in_h) && ix_${r} >= 0 && ix_${r} < i32(params.in_w);
             let pixel_${r} = select(0, (n * i32(params.in_h) + iy_${r}) * i32(params.in_w) + ix_${r}, inside_${r});
-            let x_${r} = select(0.0, x[u32(pixel_${r}) * params.in_c + c_${r}], inside_${r});
+            let x_${r} = select(0.0, f32(x[u32(pixel_${r}) * params.in_c + c_${r}]), inside_${r});
 #for o in 0..CHANNELS
             sum_${r}_${o} += x_${r} * dy_${o};
 #end

@@ -9,10 +9,10 @@
 #import "shared/grid.wgsl"
 #import "shared/conv2d.wgsl"
 
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<${ELEMENT}>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<${ELEMENT}>;
+@group(0) @binding(6) var<storage, read_write> dx: array<${ELEMENT}>;
 @group(0) @binding(7) var<storage, read_write> dweight: array<f32>;
 @group(0) @binding(8) var<storage, read_write> dbias: array<f32>;
 @group(0) @binding(9) var<storage, read> partials: array<f32>;
@@ -49,7 +49,7 @@ fn reduce_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
     let element = workgroup_index(wid, num) * 64u + lane;
     if element < elements {
         let value = sum_of_splits(element, elements) + bias[element % params.out_c];
-        y[element] = select(value, 0.0, params.relu != 0u && value < 0.0);
+        y[element] = ${ELEMENT}(select(value, 0.0, params.relu != 0u && value < 0.0));
     }
 }
 
@@ -60,6 +60,6 @@ fn reduce_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) 
     let element = workgroup_index(wid, num) * 64u + lane;
     if element < elements {
         let sum = sum_of_splits(element, elements);
-        dx[element] = select(sum, 0.0, params.relu != 0u && !(x[element] > 0.0));
+        dx[element] = ${ELEMENT}(select(sum, 0.0, params.relu != 0u && !(f32(x[element]) > 0.0)));
     }
 }

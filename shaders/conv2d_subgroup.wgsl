@@ -5,18 +5,18 @@
 #import "shared/conv2d.wgsl"
 #import "shared/conv2d_subgroup.wgsl"
 
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<vec4<${ELEMENT}>>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4<${ELEMENT}>>;
+@group(0) @binding(5) var<storage, read> dy: array<vec4<${ELEMENT}>>;
 
 fn load_x(i: u32) -> vec4<f32> {
-    return x[i];
+    return vec4<f32>(x[i]);
 }
 
 fn load_weight(i: u32) -> vec4<f32> {
-    return weight[i];
+    return vec4<f32>(weight[i]);
 }
 
 fn load_dy(i: u32) -> vec4<f32> {
-    return dy[i];
+    return vec4<f32>(dy[i]);
 }

@@ -18,11 +18,11 @@
 #define TAPS 3
 #define STEPS 4
 
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<${ELEMENT}>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4<${ELEMENT}>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<${ELEMENT}>>;
+@group(0) @binding(5) var<storage, read> dy: array<vec4<${ELEMENT}>>;
 @group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
 
 // A subgroup: PIXEL_LANES * PIXELS output pixels by CHANNEL_LANES * QUADS quads of output channels.
@@ -74,14 +74,14 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #for t in 0..TAPS
             // Positions behind the row count as weight 0.
             let in_row_${t} = j + ${t} < run;
-            let w_loaded_${t} = select(vec4<f32>(), weight[w_row + select(0u, ${t}u * out_c4, in_row_${t}) + w_lane], in_row_${t});
+            let w_loaded_${t} = select(vec4<f32>(), vec4<f32>(weight[w_row + select(0u, ${t}u * out_c4, in_row_${t}) + w_lane]), in_row_${t});
 #for q in 0..QUADS
             let w_${t}_${q} = subgroupShuffle(w_loaded_${t}, ${q * CHANNEL_LANES}u + grid_column);
 #end
 #for l in 0..PIXEL_LANES*PIXELS/LANES
             let position_${t}_${l} = start_${l} + j + ${t};
             let inside_${t}_${l} = row_inside_${l} && position_${t}_${l} >= 0 && position_${t}_${l} < positions;
-            let x_loaded_${t}_${l} = select(0.0, x[select(0, line_${l} + position_${t}_${l}, inside_${t}_${l})], inside_${t}_${l});
+            let x_loaded_${t}_${l} = select(0.0, f32(x[select(0, line_${l} + position_${t}_${l}, inside_${t}_${l})]), inside_${t}_${l});
 #end
 #end
             w_row += u32(min(${TAPS}, run - j)) * out_c4;
@@ -111,7 +111,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #for p in 0..PIXELS
         if first + ${p * PIXEL_LANES}u + grid_row < pixels {
             let value = total_${p}_${q} + bias_${q};
-            y[(first + ${p * PIXEL_LANES}u + grid_row) * out_c4 + quad_${q}] = select(value, vec4<f32>(), relu & (value < vec4<f32>()));
+            y[(first + ${p * PIXEL_LANES}u + grid_row) * out_c4 + quad_${q}] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
         }
 #end
     }
@@ -170,7 +170,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
         for (var pixel = block; pixel < block_end; pixel += ${STEPS}u) {
 #for t in 0..STEPS
             let in_block_${t} = pixel + ${t}u < block_end;
-            let dy_loaded_${t} = select(vec4<f32>(), dy[min(pixel + ${t}u, end - 1u) * out_c4 + dy_lane], in_block_${t});
+            let dy_loaded_${t} = select(vec4<f32>(), vec4<f32>(dy[min(pixel + ${t}u, end - 1u) * out_c4 + dy_lane]), in_block_${t});
             dy_sum += dy_loaded_${t};
 #for q in 0..QUADS
             let dy_${t}_${q} = subgroupShuffle(dy_loaded_${t}, ${q * CHANNEL_LANES}u + grid_column);
@@ -183,7 +183,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
             let inside_${t}_${l} = iy_${t}_${l} >= 0 && iy_${t}_${l} < i32(params.in_h)
                 && position_${t}_${l} >= 0 && position_${t}_${l} < positions && in_block_${t};
             let at_${t}_${l} = select(0, (n * i32(params.in_h) + iy_${t}_${l}) * positions + position_${t}_${l}, inside_${t}_${l});
-            let x_loaded_${t}_${l} = select(0.0, x[at_${t}_${l}], inside_${t}_${l});
+            let x_loaded_${t}_${l} = select(0.0, f32(x[at_${t}_${l}]), inside_${t}_${l});
 #end
 #for r in 0..ROWS
             let x_${t}_${r} = subgroupShuffle(x_loaded_${t}_${r * PIXEL_LANES / LANES}, ${r * PIXEL_LANES % LANES}u + grid_row);

@@ -6,7 +6,7 @@
 #import "shared/texels.wgsl"
 #import "shared/conv2d_subgroup.wgsl"
 
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<vec4<${ELEMENT}>>;
 @group(0) @binding(11) var x_texels: texture_2d<f32>;
 @group(0) @binding(12) var weight_texels: texture_2d<f32>;
 @group(0) @binding(13) var dy_texels: texture_2d<f32>;

@@ -18,12 +18,12 @@
 // vec4s from one step to the next in the staged operands: 16 and one more, against bank conflicts.
 #define PITCH 17
 
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<${ELEMENT}>;
+@group(0) @binding(2) var<storage, read> weight: array<${ELEMENT}>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
-@group(0) @binding(5) var<storage, read> dy: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<${ELEMENT}>;
+@group(0) @binding(5) var<storage, read> dy: array<${ELEMENT}>;
+@group(0) @binding(6) var<storage, read_write> dx: array<${ELEMENT}>;
 @group(0) @binding(9) var<storage, read_write> partials: array<f32>;
 
 // [step][64 rows] and [step][64 columns].
@@ -78,7 +78,7 @@ fn x_at(corner: vec3<i32>, ky: u32, kx: u32, c: u32) -> f32 {
     if iy < 0 || iy >= i32(params.in_h) || ix < 0 || ix >= i32(params.in_w) {
         return 0.0;
     }
-    return x[u32((corner.x + iy) * i32(params.in_w) + ix) * params.in_c + c];
+    return f32(x[u32((corner.x + iy) * i32(params.in_w) + ix) * params.in_c + c]);
 }
 
 // Element of dy that meets an input pixel through (ky, kx): its coordinates must be multiples of the stride.
@@ -93,7 +93,7 @@ fn dy_at(corner: vec3<i32>, ky: u32, kx: u32, o: u32) -> f32 {
     if oy * params.stride_h != u32(top) || ox * params.stride_w != u32(left_edge) || oy >= params.out_h || ox >= params.out_w {
         return 0.0;
     }
-    return dy[((u32(corner.x) + oy) * params.out_w + ox) * params.out_c + o];
+    return f32(dy[((u32(corner.x) + oy) * params.out_w + ox) * params.out_c + o]);
 }
 
 @compute @workgroup_size(64)
@@ -140,10 +140,10 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
         var w_${i} = vec4<f32>();
         if start + step_${i} < steps {
             let at = (start + step_${i}) * params.out_c + o;
-            if o < params.out_c { w_${i}.x = weight[at]; }
-            if o + 1u < params.out_c { w_${i}.y = weight[at + 1u]; }
-            if o + 2u < params.out_c { w_${i}.z = weight[at + 2u]; }
-            if o + 3u < params.out_c { w_${i}.w = weight[at + 3u]; }
+            if o < params.out_c { w_${i}.x = f32(weight[at]); }
+            if o + 1u < params.out_c { w_${i}.y = f32(weight[at + 1u]); }
+            if o + 2u < params.out_c { w_${i}.z = f32(weight[at + 2u]); }
+            if o + 3u < params.out_c { w_${i}.w = f32(weight[at + 3u]); }
         }
         right[step_${i} * ${PITCH}u + lane % 16u] = w_${i};
 #end
@@ -161,7 +161,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
         let pixel_${i} = first + ${i / 4 * 32 + i % 4}u + row * 4u;
         if pixel_${i} < pixels {
             let value = sums[${2 * i + half}][${k}] + b;
-            y[pixel_${i} * params.out_c + o_${half}_${k}] = select(value, 0.0, params.relu != 0u && value < 0.0);
+            y[pixel_${i} * params.out_c + o_${half}_${k}] = ${ELEMENT}(select(value, 0.0, params.relu != 0u && value < 0.0));
         }
 #end
     }
@@ -217,10 +217,10 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
             );
             let c = channel + quad_${i} * 4u;
             let at = (tap * params.in_c + c) * params.out_c + o;
-            if c < params.in_c { w_${i}.x = weight[at]; }
-            if c + 1u < params.in_c { w_${i}.y = weight[at + params.out_c]; }
-            if c + 2u < params.in_c { w_${i}.z = weight[at + 2u * params.out_c]; }
-            if c + 3u < params.in_c { w_${i}.w = weight[at + 3u * params.out_c]; }
+            if c < params.in_c { w_${i}.x = f32(weight[at]); }
+            if c + 1u < params.in_c { w_${i}.y = f32(weight[at + params.out_c]); }
+            if c + 2u < params.in_c { w_${i}.z = f32(weight[at + 2u * params.out_c]); }
+            if c + 3u < params.in_c { w_${i}.w = f32(weight[at + 3u * params.out_c]); }
         }
         left[lane % ${DEPTH}u * ${PITCH}u + quad_${i}] = dy_${i};
         right[lane % ${DEPTH}u * ${PITCH}u + quad_${i}] = w_${i};
@@ -240,9 +240,9 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
             let at = pixel_${i} * params.in_c + c_${half}_${k};
             var value = sums[${2 * i + half}][${k}];
             if params.relu != 0u {
-                value = select(0.0, value, x[at] > 0.0);
+                value = select(0.0, value, f32(x[at]) > 0.0);
             }
-            dx[at] = value;
+            dx[at] = ${ELEMENT}(value);
         }
 #end
     }
@@ -298,10 +298,10 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
         var dy_${i} = vec4<f32>();
         if start + step_${i} < end {
             let at = (start + step_${i}) * params.out_c + o;
-            if o < params.out_c { dy_${i}.x = dy[at]; }
-            if o + 1u < params.out_c { dy_${i}.y = dy[at + 1u]; }
-            if o + 2u < params.out_c { dy_${i}.z = dy[at + 2u]; }
-            if o + 3u < params.out_c { dy_${i}.w = dy[at + 3u]; }
+            if o < params.out_c { dy_${i}.x = f32(dy[at]); }
+            if o + 1u < params.out_c { dy_${i}.y = f32(dy[at + 1u]); }
+            if o + 2u < params.out_c { dy_${i}.z = f32(dy[at + 2u]); }
+            if o + 3u < params.out_c { dy_${i}.w = f32(dy[at + 3u]); }
         }
         right[step_${i} * ${PITCH}u + lane % 16u] = dy_${i};
 #end

@@ -29,9 +29,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
     rows[image] = loss_row(first, top, row_sum(first, top), labels[step.first_image + image]);
 }
 
-@compute @workgroup_size(64)
-fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let image = workgroup_index(workgroup, count) * 64u + lane;
+fn write_gradient(image: u32, scale: f32) {
     if image >= params.images {
         return;
     }
@@ -46,6 +44,17 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups
     let sum = row_sum(first, top);
     let label = labels[step.first_image + image];
     for (var k = 0u; k < params.channels; k++) {
-        dlogits[first + k] = loss_gradient(first, k, top, sum, label);
+        dlogits[first + k] = loss_gradient(first, k, top, sum, label, scale);
     }
+}
+
+@compute @workgroup_size(64)
+fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    write_gradient(workgroup_index(workgroup, count) * 64u + lane, 1.0);
+}
+
+// The gradient times the loss scale.
+@compute @workgroup_size(64)
+fn backward_scaled(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    write_gradient(workgroup_index(workgroup, count) * 64u + lane, loss_scale.scale);
 }

@@ -17,8 +17,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> step: Step;
-@group(0) @binding(2) var<storage, read> x: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> x: array<${ELEMENT}>;
+@group(0) @binding(3) var<storage, read_write> y: array<${ELEMENT}>;
 
 // Number of this micro-batch's first element in the batch.
 fn first_element() -> u32 {
@@ -42,7 +42,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
     // Elements of the image before wrap around and fall out of range like those behind the end.
     let i_${j} = block * 4u + ${j}u - first;
     if i_${j} < params.words {
-        y[i_${j}] = drop(x[i_${j}], random[${j}]);
+        y[i_${j}] = ${ELEMENT}(drop(f32(x[i_${j}]), random[${j}]));
     }
 #end
 }
@@ -55,7 +55,7 @@ fn forward_in_place(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_wo
 #for j in 0..4
     let i_${j} = block * 4u + ${j}u - first;
     if i_${j} < params.words {
-        y[i_${j}] = drop(y[i_${j}], random[${j}]);
+        y[i_${j}] = ${ELEMENT}(drop(f32(y[i_${j}]), random[${j}]));
     }
 #end
 }

@@ -18,9 +18,9 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read_write> logits: array<f32>;
-@group(0) @binding(5) var<storage, read> x: array<f32>;
+@group(0) @binding(5) var<storage, read> x: array<${ELEMENT}>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
-@group(0) @binding(7) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dx: array<${ELEMENT}>;
 
 fn pool(image: u32, lane: u32) {
     for (var channel = lane; channel < params.channels; channel += 64u) {
@@ -63,12 +63,7 @@ fn loss(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) co
     rows[image] = loss_row(first, top, row_sum(first, top), labels[step.first_image + image]);
 }
 
-@compute @workgroup_size(64)
-fn loss_and_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let image = workgroup_index(workgroup, count);
-    if image >= params.images {
-        return;
-    }
+fn write_loss_and_gradient(image: u32, lane: u32, scale: f32) {
     pool(image, lane);
     let first = image * params.channels;
     let pixels = params.height * params.width;
@@ -78,7 +73,7 @@ fn loss_and_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_w
             rows[image] = vec4<f32>();
         }
         for (var i = lane; i < words; i += 64u) {
-            dx[image * words + i] = 0.0;
+            dx[image * words + i] = ${ELEMENT}(0.0);
         }
         return;
     }
@@ -89,7 +84,26 @@ fn loss_and_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_w
         rows[image] = loss_row(first, top, sum, label);
     }
     for (var i = lane; i < words; i += 64u) {
-        let gradient = loss_gradient(first, i % params.channels, top, sum, label) / f32(pixels);
-        dx[image * words + i] = select(gradient, 0.0, params.masked != 0u && !(x[image * words + i] > 0.0));
+        let gradient = loss_gradient(first, i % params.channels, top, sum, label, scale) / f32(pixels);
+        dx[image * words + i] = ${ELEMENT}(select(gradient, 0.0, params.masked != 0u && !(f32(x[image * words + i]) > 0.0)));
     }
+}
+
+@compute @workgroup_size(64)
+fn loss_and_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let image = workgroup_index(workgroup, count);
+    if image >= params.images {
+        return;
+    }
+    write_loss_and_gradient(image, lane, 1.0);
+}
+
+// The gradient times the loss scale.
+@compute @workgroup_size(64)
+fn loss_and_gradient_scaled(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let image = workgroup_index(workgroup, count);
+    if image >= params.images {
+        return;
+    }
+    write_loss_and_gradient(image, lane, loss_scale.scale);
 }

@@ -33,7 +33,7 @@ struct Params {
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read> pixels: array<u32>;
 @group(0) @binding(3) var<storage, read> ids: array<u32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<${ELEMENT}>;
 
 // value / 255, correctly rounded (WGSL lets a division be off by 2.5 units in the last place): one step of Newton's
 // method on the rounded quotient, whose remainder value - 255 * quotient is exact in this order.
@@ -85,7 +85,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
     }
     if n >= step.images {
         for (var channel = 0u; channel < params.channels; channel++) {
-            y[i * params.channels + channel] = 0.0;
+            y[i * params.channels + channel] = ${ELEMENT}(0.0);
         }
         return;
     }
@@ -113,6 +113,6 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
         let lower = (1.0 - to_right) * bottom_left + to_right * bottom_right;
         // Scaled only now: weights and bytes are short numbers, so that the interpolation is exact for most sizes.
         let value = unit((1.0 - to_bottom) * upper + to_bottom * lower);
-        y[i * params.channels + channel] = (value - mean[channel]) * inverse_std[channel];
+        y[i * params.channels + channel] = ${ELEMENT}((value - mean[channel]) * inverse_std[channel]);
     }
 }

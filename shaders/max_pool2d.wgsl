@@ -7,6 +7,7 @@
 #import "shared/pool2d.wgsl"
 
 alias Value = vec4<f32>;
+alias Stored = vec4<${ELEMENT}>;
 alias Offset = vec4<u32>;
 alias Mask = vec4<bool>;
 

@@ -3,6 +3,7 @@
 #import "shared/pool2d.wgsl"
 
 alias Value = f32;
+alias Stored = ${ELEMENT};
 alias Offset = u32;
 alias Mask = bool;
 

@@ -8,16 +8,16 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<${ELEMENT}>;
+@group(0) @binding(2) var<storage, read_write> y: array<${ELEMENT}>;
+@group(0) @binding(3) var<storage, read> dy: array<${ELEMENT}>;
+@group(0) @binding(4) var<storage, read_write> dx: array<${ELEMENT}>;
 
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.words {
-        y[i] = select(x[i], 0.0, x[i] < 0.0);
+        y[i] = select(x[i], ${ELEMENT}(0.0), x[i] < 0.0);
     }
 }
 
@@ -25,7 +25,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
 fn forward_in_place(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.words {
-        y[i] = select(y[i], 0.0, y[i] < 0.0);
+        y[i] = select(y[i], ${ELEMENT}(0.0), y[i] < 0.0);
     }
 }
 
@@ -34,7 +34,7 @@ fn forward_in_place(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_wo
 fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.words {
-        dx[i] = select(0.0, dy[i], x[i] > 0.0);
+        dx[i] = select(${ELEMENT}(0.0), dy[i], x[i] > 0.0);
     }
 }
 
@@ -42,6 +42,6 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups
 fn backward_in_place(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.words {
-        dx[i] = select(0.0, dx[i], x[i] > 0.0);
+        dx[i] = select(${ELEMENT}(0.0), dx[i], x[i] > 0.0);
     }
 }

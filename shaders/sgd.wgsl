@@ -3,6 +3,7 @@
 // One invocation updates one scalar. parameters, gradients, velocity: [words]; velocity starts at zero.
 #import "shared/grid.wgsl"
 #import "shared/step.wgsl"
+#import "shared/loss_scale.wgsl"
 
 struct Params {
     words: u32,
@@ -16,15 +17,29 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> parameters: array<f32>;
 @group(0) @binding(3) var<storage, read> gradients: array<f32>;
 @group(0) @binding(4) var<storage, read_write> velocity: array<f32>;
+@group(0) @binding(5) var<storage, read> loss_scale: LossScale;
 
 // Without momentum nothing is kept.
+fn move_plainly(i: u32, gradient: f32) {
+    let w = parameters[i];
+    let g = gradient + params.weight_decay * w;
+    parameters[i] = w - step.learning_rate * g;
+}
+
+fn move_with_momentum(i: u32, gradient: f32) {
+    let w = parameters[i];
+    let g = gradient + params.weight_decay * w;
+    let v = params.momentum * velocity[i] + g;
+    velocity[i] = v;
+    let direction = select(v, g + params.momentum * v, params.nesterov != 0u);
+    parameters[i] = w - step.learning_rate * direction;
+}
+
 @compute @workgroup_size(64)
 fn update(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.words {
-        let w = parameters[i];
-        let g = gradients[i] + params.weight_decay * w;
-        parameters[i] = w - step.learning_rate * g;
+        move_plainly(i, gradients[i]);
     }
 }
 
@@ -32,11 +47,23 @@ fn update(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) 
 fn update_with_momentum(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.words {
-        let w = parameters[i];
-        let g = gradients[i] + params.weight_decay * w;
-        let v = params.momentum * velocity[i] + g;
-        velocity[i] = v;
-        let direction = select(v, g + params.momentum * v, params.nesterov != 0u);
-        parameters[i] = w - step.learning_rate * direction;
+        move_with_momentum(i, gradients[i]);
+    }
+}
+
+// Gradients times the loss scale; nothing changes in a step with an overflow.
+@compute @workgroup_size(64)
+fn update_scaled(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+    if i < params.words && loss_scale.overflow == 0u {
+        move_plainly(i, gradients[i] * loss_scale.inverse);
+    }
+}
+
+@compute @workgroup_size(64)
+fn update_with_momentum_scaled(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+    if i < params.words && loss_scale.overflow == 0u {
+        move_with_momentum(i, gradients[i] * loss_scale.inverse);
     }
 }

@@ -1,5 +1,6 @@
 //! Shapes, window arithmetic and how a tensor lies in device memory.
 
+use crate::half::{f16_to_f32, f32_to_f16};
 use std::fmt;
 
 /// A window was asked for that does not fit its input, or tensors do not fit each other.
@@ -67,9 +68,9 @@ pub fn channels_in_memory(channels: usize) -> usize {
 /// How a tensor lies in device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
-    /// f32, `[N][H][W][channels_in_memory(C)]`.
+    /// f32 or f16, `[N][H][W][channels_in_memory(C)]`.
     Activation,
-    /// f32, `[KH][KW][channels_in_memory(I)][channels_in_memory(O)]`.
+    /// f32 or f16, `[KH][KW][channels_in_memory(I)][channels_in_memory(O)]`.
     Filter,
     /// f32, `[channels_in_memory(C)]`.
     Vector,
@@ -89,44 +90,84 @@ impl Layout {
     }
 }
 
-/// What is known of a tensor before anything runs: its logical shape and its layout in memory.
+/// How the numbers of a tensor are stored. Kernels compute with f32 whatever they load and store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// Four bytes: f32, and u32 in an integer layout.
+    #[default]
+    F32,
+    /// Two bytes, half precision: activations and filters in mixed precision, nothing else.
+    F16,
+}
+
+impl Element {
+    /// Size in bytes.
+    pub fn bytes(self) -> usize {
+        match self {
+            Element::F32 => 4,
+            Element::F16 => 2,
+        }
+    }
+
+    /// The name in dumps.
+    pub fn name(self) -> &'static str {
+        match self {
+            Element::F32 => "f32",
+            Element::F16 => "f16",
+        }
+    }
+}
+
+/// What is known of a tensor before anything runs: its logical shape, its layout in memory and its element type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fact {
     /// Logical shape, without padding.
     pub shape: Shape,
     /// Order and padding in memory.
     pub layout: Layout,
+    /// How numbers are stored. Shape rules make f32; [`crate::passes::precision`] decides otherwise afterwards.
+    pub element: Element,
 }
 
 impl Fact {
+    /// A tensor of f32, or of what else the layout holds.
+    pub fn new(shape: Shape, layout: Layout) -> Self {
+        Fact { shape, layout, element: Element::F32 }
+    }
+
+    /// The same tensor with other elements.
+    pub fn with_element(self, element: Element) -> Self {
+        Fact { element, ..self }
+    }
+
     /// An activation `[N, C, H, W]`.
     pub fn activation(n: usize, c: usize, h: usize, w: usize) -> Self {
-        Fact { shape: Shape::nchw(n, c, h, w), layout: Layout::Activation }
+        Fact::new(Shape::nchw(n, c, h, w), Layout::Activation)
     }
 
     /// A convolution filter `[O, I, KH, KW]`.
     pub fn filter(o: usize, i: usize, kh: usize, kw: usize) -> Self {
-        Fact { shape: Shape(vec![o, i, kh, kw]), layout: Layout::Filter }
+        Fact::new(Shape(vec![o, i, kh, kw]), Layout::Filter)
     }
 
     /// A vector over channels `[C]`.
     pub fn vector(c: usize) -> Self {
-        Fact { shape: Shape(vec![c]), layout: Layout::Vector }
+        Fact::new(Shape(vec![c]), Layout::Vector)
     }
 
     /// f32 in logical order.
     pub fn plain(dims: &[usize]) -> Self {
-        Fact { shape: Shape(dims.to_vec()), layout: Layout::Plain }
+        Fact::new(Shape(dims.to_vec()), Layout::Plain)
     }
 
     /// u32 in logical order.
     pub fn index(dims: &[usize]) -> Self {
-        Fact { shape: Shape(dims.to_vec()), layout: Layout::Index }
+        Fact::new(Shape(dims.to_vec()), Layout::Index)
     }
 
     /// `n` images of `c` bytes a pixel and `h` x `w` pixels.
     pub fn pixels(n: usize, c: usize, h: usize, w: usize) -> Self {
-        Fact { shape: Shape::nchw(n, c, h, w), layout: Layout::Pixels }
+        Fact::new(Shape::nchw(n, c, h, w), Layout::Pixels)
     }
 
     /// Sizes in memory in the order of the layout, padding included.
@@ -147,9 +188,9 @@ impl Fact {
         if self.layout == Layout::Pixels { elements.div_ceil(4) } else { elements }
     }
 
-    /// Bytes in memory.
+    /// Bytes in memory: a multiple of four, as bindings must be.
     pub fn bytes(&self) -> u64 {
-        self.words() as u64 * 4
+        ((self.words() * self.element.bytes()) as u64).next_multiple_of(4)
     }
 
     /// Position in memory of every logical element, in logical order.
@@ -190,6 +231,26 @@ impl Fact {
             memory[at] = *value;
         }
         memory
+    }
+
+    /// Elements in memory order → the bytes of device memory, rounded where elements are f16.
+    pub fn encode(&self, memory: &[f32]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = match self.element {
+            Element::F32 => bytemuck::cast_slice(memory).to_vec(),
+            Element::F16 => memory.iter().flat_map(|value| f32_to_f16(*value).to_le_bytes()).collect(),
+        };
+        bytes.resize(self.bytes() as usize, 0);
+        bytes
+    }
+
+    /// The bytes of device memory → elements in memory order.
+    pub fn decode(&self, bytes: &[u8]) -> Vec<f32> {
+        match self.element {
+            Element::F32 => bytemuck::pod_collect_to_vec(bytes),
+            Element::F16 => {
+                bytes.chunks_exact(2).take(self.words()).map(|pair| f16_to_f32(u16::from_le_bytes([pair[0], pair[1]]))).collect()
+            }
+        }
     }
 
     /// Memory order → logical order, for layouts of four-byte elements.
@@ -306,6 +367,16 @@ mod tests {
             assert!(fact.padding_is_zero(&memory));
             assert_eq!(fact.unpack(&memory), logical);
         }
+    }
+
+    #[test]
+    fn half_precision_takes_two_bytes_in_whole_words() {
+        let fact = Fact::activation(1, 3, 1, 1).with_element(Element::F16);
+        assert_eq!(fact.bytes(), 8);
+        assert_eq!(fact.encode(&[1.0, -2.0, 65504.0]), [0x00, 0x3c, 0x00, 0xc0, 0xff, 0x7b, 0, 0]);
+        assert_eq!(fact.decode(&fact.encode(&[1.0, 0.1, 1e9])), [1.0, 0.099975586, f32::INFINITY]);
+        let single = Fact::activation(1, 3, 1, 1);
+        assert_eq!((single.bytes(), single.decode(&single.encode(&[1.0, 0.1, 1e9]))), (12, vec![1.0, 0.1, 1e9]));
     }
 
     #[test]

@@ -14,10 +14,10 @@
 #define UNITS LEFT_UNITS + DEPTH / 4 * RIGHT_QUADS
 #define UNITS_EACH (UNITS + THREADS - 1) / THREADS
 
-@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4<${ELEMENT}>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<${ELEMENT}>>;
+@group(0) @binding(5) var<storage, read> dy: array<vec4<${ELEMENT}>>;
 @group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
 
 // [step][quad], the quads of steps 4g..4g+3 permuted by g so that neither storing nor loading meets a memory bank twice.
@@ -142,7 +142,7 @@ fn sum_forward(lane: u32, tile: Tile, begin: u32, steps: u32, sums: ptr<function
                 staged_${i} = mat4x4<f32>();
 #for k in 0..4
                 if step_${i} + ${k}u < steps && tile.first_quad + quad_${i} < out_c4 {
-                    staged_${i}[${k}] = weight[(step_${i} + ${k}u) * out_c4 + tile.first_quad + quad_${i}];
+                    staged_${i}[${k}] = vec4<f32>(weight[(step_${i} + ${k}u) * out_c4 + tile.first_quad + quad_${i}]);
                 }
 #end
             }
@@ -179,7 +179,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
         let pixel_${i}_${r} = tile.first + (row + ${i * THREAD_ROWS}u) * 4u + ${r}u;
         if pixel_${i}_${r} < end {
             let value = sums[${(4 * i + r) * COLUMN_QUADS + j}] + bias_${j};
-            y[pixel_${i}_${r} * out_c4 + quad_of_${j}] = select(value, vec4<f32>(), relu & (value < vec4<f32>()));
+            y[pixel_${i}_${r} * out_c4 + quad_of_${j}] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
         }
 #end
 #end
@@ -235,7 +235,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
                 staged_${i} = mat4x4<f32>();
 #for k in 0..4
                 if pixel_${i} + ${k}u < end && tile.first_quad + quad_${i} < out_c4 {
-                    staged_${i}[${k}] = dy[(pixel_${i} + ${k}u) * out_c4 + tile.first_quad + quad_${i}];
+                    staged_${i}[${k}] = vec4<f32>(dy[(pixel_${i} + ${k}u) * out_c4 + tile.first_quad + quad_${i}]);
                 }
 #end
             }

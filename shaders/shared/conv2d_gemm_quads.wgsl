@@ -1,7 +1,7 @@
 // How conv2d_gemm_*.wgsl read x where channels are a multiple of 4, and the input gradient, which only these have.
 
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<vec4<${ELEMENT}>>;
+@group(0) @binding(6) var<storage, read_write> dx: array<vec4<${ELEMENT}>>;
 
 // x that four output pixels meet at reduction steps step..step+3: one kernel
 // position, four channels. Columns of the result are steps.
@@ -24,7 +24,7 @@ fn x_of_pixels(pixels: Pixels, step: u32, steps: u32) -> mat4x4<f32> {
     var by_pixel = mat4x4<f32>();
 #for p in 0..4
     if inside[${p}] {
-        by_pixel[${p}] = x[at[${p}]];
+        by_pixel[${p}] = vec4<f32>(x[at[${p}]]);
     }
 #end
     return transpose(by_pixel);
@@ -54,7 +54,7 @@ fn x_of_rows(rows: Rows, pixels: Pixels) -> mat4x4<f32> {
     var by_pixel = mat4x4<f32>();
 #for p in 0..4
     if inside[${p}] {
-        by_pixel[${p}] = x[at[${p}]];
+        by_pixel[${p}] = vec4<f32>(x[at[${p}]]);
     }
 #end
     return by_pixel;
@@ -98,7 +98,7 @@ fn dy_of_pixels(pixels: Pixels, ky: u32, kx: u32, o4: u32, within: bool) -> mat4
     var by_pixel = mat4x4<f32>();
 #for p in 0..4
     if inside[${p}] {
-        by_pixel[${p}] = dy[at[${p}]];
+        by_pixel[${p}] = vec4<f32>(dy[at[${p}]]);
     }
 #end
     return transpose(by_pixel);
@@ -143,7 +143,7 @@ fn sum_backward_input(lane: u32, tile: Tile, begin: u32, steps: u32, sums: ptr<f
                 if step_${i} < steps && tile.first_quad + quad_${i} < in_c4 {
                     let at = (tap_${i} * params.in_c + (tile.first_quad + quad_${i}) * 4u) * out_c4 + o4_${i};
 #for c in 0..4
-                    by_channel[${c}] = weight[at + ${c}u * out_c4];
+                    by_channel[${c}] = vec4<f32>(weight[at + ${c}u * out_c4]);
 #end
                 }
                 staged_${i} = transpose(by_channel);
@@ -181,9 +181,9 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
             let at = pixel_${i}_${r} * in_c4 + quad_of_${j};
             var value = sums[${(4 * i + r) * COLUMN_QUADS + j}];
             if params.relu != 0u {
-                value = select(vec4<f32>(), value, x[at] > vec4<f32>());
+                value = select(vec4<f32>(), value, vec4<f32>(x[at]) > vec4<f32>());
             }
-            dx[at] = value;
+            dx[at] = vec4<${ELEMENT}>(value);
         }
 #end
 #end

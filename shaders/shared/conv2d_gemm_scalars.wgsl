@@ -1,6 +1,6 @@
 // How conv2d_gemm_narrow.wgsl reads x, which has 1 to 3 channels: one number at a time.
 
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<${ELEMENT}>;
 
 // x at kernel row ky, position j of that row's kernel_w * in_c numbers, for four output pixels.
 fn x_at(pixels: Pixels, ky: u32, j: u32, within: bool) -> vec4<f32> {
@@ -13,7 +13,7 @@ fn x_at(pixels: Pixels, ky: u32, j: u32, within: bool) -> vec4<f32> {
     var values = vec4<f32>();
 #for p in 0..4
     if inside[${p}] {
-        values[${p}] = x[at[${p}]];
+        values[${p}] = f32(x[at[${p}]]);
     }
 #end
     return values;

@@ -1,12 +1,12 @@
 // The kernels of conv2d_lanes.wgsl and conv2d_lanes_small.wgsl, which differ in the size of a tile: LANES invocations a
 // workgroup, PIXELS by QUADS results, ROW_QUADS quads of weight rows.
 
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<vec4<${ELEMENT}>>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4<${ELEMENT}>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<${ELEMENT}>>;
+@group(0) @binding(5) var<storage, read> dy: array<vec4<${ELEMENT}>>;
+@group(0) @binding(6) var<storage, read_write> dx: array<vec4<${ELEMENT}>>;
 @group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
 
 // One invocation: PIXELS consecutive output pixels by QUADS groups of 4 output channels.
@@ -53,12 +53,12 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
                 for (var c = block; c < block_end; c++) {
 #for q in 0..QUADS
 #for k in 0..4
-                    let w_${q}_${k} = weight[w_row + ${k}u * out_c4 + quad_${q}];
+                    let w_${q}_${k} = vec4<f32>(weight[w_row + ${k}u * out_c4 + quad_${q}]);
 #end
 #end
                     w_row += 4u * out_c4;
 #for p in 0..PIXELS
-                    let x_${p} = select(vec4<f32>(), x[at_${p} + c], inside_${p});
+                    let x_${p} = select(vec4<f32>(), vec4<f32>(x[at_${p} + c]), inside_${p});
 #for q in 0..QUADS
                     sum_${p}_${q} += x_${p}.x * w_${q}_0;
                     sum_${p}_${q} += x_${p}.y * w_${q}_1;
@@ -82,7 +82,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #for p in 0..PIXELS
     if first + ${p}u < pixels && quad + ${q}u < out_c4 {
         let value = total_${p}_${q} + bias_${q};
-        y[(first + ${p}u) * out_c4 + quad + ${q}u] = select(value, vec4<f32>(), relu & (value < vec4<f32>()));
+        y[(first + ${p}u) * out_c4 + quad + ${q}u] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
     }
 #end
 #end
@@ -135,11 +135,11 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
             for (var o = 0u; o < out_c4; o++) {
 #for q in 0..QUADS
 #for c in 0..4
-                let w_${q}_${c} = weight[w_tap + quad_${q} + ${c}u * out_c4 + o];
+                let w_${q}_${c} = vec4<f32>(weight[w_tap + quad_${q} + ${c}u * out_c4 + o]);
 #end
 #end
 #for p in 0..PIXELS
-                let dy_${p} = select(vec4<f32>(), dy[at_${p} + o], inside_${p});
+                let dy_${p} = select(vec4<f32>(), vec4<f32>(dy[at_${p} + o]), inside_${p});
 #for q in 0..QUADS
                 sum_${p}_${q} += dy_${p}.x * vec4<f32>(w_${q}_0.x, w_${q}_1.x, w_${q}_2.x, w_${q}_3.x);
                 sum_${p}_${q} += dy_${p}.y * vec4<f32>(w_${q}_0.y, w_${q}_1.y, w_${q}_2.y, w_${q}_3.y);
@@ -169,9 +169,9 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
         let at = (first + ${p}u) * in_c4 + quad + ${q}u;
         var value = total_${p}_${q};
         if params.relu != 0u {
-            value = select(vec4<f32>(), value, x[at] > vec4<f32>());
+            value = select(vec4<f32>(), value, vec4<f32>(x[at]) > vec4<f32>());
         }
-        dx[at] = value;
+        dx[at] = vec4<${ELEMENT}>(value);
     }
 #end
 #end
@@ -234,7 +234,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
             let iy = i32(oy * params.stride_h);
             let ix = i32(ox * params.stride_w);
 #for q in 0..QUADS
-            let dy_${q} = dy[pixel * out_c4 + quad_${q}];
+            let dy_${q} = vec4<f32>(dy[pixel * out_c4 + quad_${q}]);
             dy_sum_${q} += dy_${q};
 #end
 #for r in 0..ROW_QUADS
@@ -242,7 +242,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
             let ix_${r} = ix + kx_${r};
             let inside_${r} = iy_${r} >= 0 && iy_${r} < i32(params.in_h) && ix_${r} >= 0 && ix_${r} < i32(params.in_w);
             let pixel_${r} = select(0, (n * i32(params.in_h) + iy_${r}) * i32(params.in_w) + ix_${r}, inside_${r});
-            let x_${r} = select(vec4<f32>(), x[u32(pixel_${r}) * in_c4 + c_${r}], inside_${r});
+            let x_${r} = select(vec4<f32>(), vec4<f32>(x[u32(pixel_${r}) * in_c4 + c_${r}]), inside_${r});
 #for q in 0..QUADS
             sum_${r}_0_${q} += x_${r}.x * dy_${q};
             sum_${r}_1_${q} += x_${r}.y * dy_${q};

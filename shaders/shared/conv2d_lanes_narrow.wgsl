@@ -1,11 +1,11 @@
 // The kernels of conv2d_lanes_narrow.wgsl and conv2d_lanes_narrow_small.wgsl, which differ in the size of a tile: LANES
 // invocations a workgroup, PIXELS by QUADS results, ROWS weight rows.
 
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<${ELEMENT}>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4<${ELEMENT}>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<${ELEMENT}>>;
+@group(0) @binding(5) var<storage, read> dy: array<vec4<${ELEMENT}>>;
 @group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
 
 // One invocation: PIXELS consecutive output pixels by QUADS groups of 4 output channels.
@@ -49,13 +49,13 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #end
         for (var j = 0; j < run; j++) {
 #for q in 0..QUADS
-            let w_${q} = weight[w_row + quad_${q}];
+            let w_${q} = vec4<f32>(weight[w_row + quad_${q}]);
 #end
             w_row += out_c4;
 #for p in 0..PIXELS
             let position_${p} = start_${p} + j;
             let inside_${p} = row_inside_${p} && position_${p} >= 0 && position_${p} < positions;
-            let x_${p} = select(0.0, x[select(0, line_${p} + position_${p}, inside_${p})], inside_${p});
+            let x_${p} = select(0.0, f32(x[select(0, line_${p} + position_${p}, inside_${p})]), inside_${p});
 #for q in 0..QUADS
             sum_${p}_${q} += x_${p} * w_${q};
 #end
@@ -74,7 +74,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #for p in 0..PIXELS
     if first + ${p}u < pixels && quad + ${q}u < out_c4 {
         let value = total_${p}_${q} + bias_${q};
-        y[(first + ${p}u) * out_c4 + quad + ${q}u] = select(value, vec4<f32>(), relu & (value < vec4<f32>()));
+        y[(first + ${p}u) * out_c4 + quad + ${q}u] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
     }
 #end
 #end
@@ -133,7 +133,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
             let iy = i32(oy * params.stride_h);
             let start = i32(ox * params.stride_w * params.in_c);
 #for q in 0..QUADS
-            let dy_${q} = dy[pixel * out_c4 + quad_${q}];
+            let dy_${q} = vec4<f32>(dy[pixel * out_c4 + quad_${q}]);
             dy_sum_${q} += dy_${q};
 #end
 #for r in 0..ROWS
@@ -141,7 +141,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
             let position_${r} = start + j_${r};
             let inside_${r} = iy_${r} >= 0 && iy_${r} < i32(params.in_h) && position_${r} >= 0 && position_${r} < positions;
             let at_${r} = select(0, (n * i32(params.in_h) + iy_${r}) * positions + position_${r}, inside_${r});
-            let x_${r} = select(0.0, x[at_${r}], inside_${r});
+            let x_${r} = select(0.0, f32(x[at_${r}]), inside_${r});
 #for q in 0..QUADS
             sum_${r}_${q} += x_${r} * dy_${q};
 #end

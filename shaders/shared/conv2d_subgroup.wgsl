@@ -20,8 +20,8 @@
 #define STEPS 4
 
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<${ELEMENT}>>;
+@group(0) @binding(6) var<storage, read_write> dx: array<vec4<${ELEMENT}>>;
 @group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
 
 // A subgroup: PIXEL_LANES * PIXELS output pixels by CHANNEL_LANES * QUADS quads of output channels.
@@ -110,7 +110,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #for p in 0..PIXELS
         if first + ${p * PIXEL_LANES}u + grid_row < pixels {
             let value = total_${p}_${q} + bias_${q};
-            y[(first + ${p * PIXEL_LANES}u + grid_row) * out_c4 + quad_${q}] = select(value, vec4<f32>(), relu & (value < vec4<f32>()));
+            y[(first + ${p * PIXEL_LANES}u + grid_row) * out_c4 + quad_${q}] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
         }
 #end
     }
@@ -222,9 +222,9 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
             let at = (first + ${p * PIXEL_LANES}u + grid_row) * in_c4 + quad_${q};
             var value = total_${p}_${q};
             if params.relu != 0u {
-                value = select(vec4<f32>(), value, x[at] > vec4<f32>());
+                value = select(vec4<f32>(), value, vec4<f32>(x[at]) > vec4<f32>());
             }
-            dx[at] = value;
+            dx[at] = vec4<${ELEMENT}>(value);
         }
 #end
     }

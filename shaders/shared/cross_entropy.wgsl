@@ -6,10 +6,12 @@
 #import "shared/nan.wgsl"
 #import "shared/softmax.wgsl"
 #import "shared/step.wgsl"
+#import "shared/loss_scale.wgsl"
 
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(3) var<storage, read> labels: array<u32>;
 @group(0) @binding(4) var<storage, read_write> rows: array<vec4<f32>>;
+@group(0) @binding(8) var<storage, read> loss_scale: LossScale;
 
 // (loss, rank of the label, predicted class, 1)
 fn loss_row(first: u32, top: f32, sum: f32, label: u32) -> vec4<f32> {
@@ -33,7 +35,8 @@ fn loss_row(first: u32, top: f32, sum: f32, label: u32) -> vec4<f32> {
     return vec4<f32>(loss, f32(rank), f32(predicted), 1.0);
 }
 
-fn loss_gradient(first: u32, k: u32, top: f32, sum: f32, label: u32) -> f32 {
+// `scale` is 1, or that of loss scaling.
+fn loss_gradient(first: u32, k: u32, top: f32, sum: f32, label: u32, scale: f32) -> f32 {
     let gradient = (probability(first, k, top, sum) - select(0.0, 1.0, k == label)) / f32(step.total_images);
-    return select(0.0, gradient, k < params.classes);
+    return select(0.0, gradient * scale, k < params.classes);
 }

@@ -7,7 +7,7 @@ fn channel_mean(image: u32, channel: u32) -> f32 {
     for (var row = 0u; row < params.height; row++) {
         var row_sum = 0.0;
         for (var column = 0u; column < params.width; column++) {
-            row_sum += x[at];
+            row_sum += f32(x[at]);
             at += params.channels;
         }
         sum += row_sum;

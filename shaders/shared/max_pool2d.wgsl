@@ -1,12 +1,12 @@
 // The kernels of max_pool2d.wgsl and max_pool2d_scalar.wgsl, which differ in the channels of one element: Value, and the
-// Offset and Mask that go with it. `params.channels` counts elements.
+// Offset and Mask that go with it; Stored is a Value in memory. `params.channels` counts elements.
 
-@group(0) @binding(1) var<storage, read> x: array<Value>;
-@group(0) @binding(2) var<storage, read_write> y: array<Value>;
+@group(0) @binding(1) var<storage, read> x: array<Stored>;
+@group(0) @binding(2) var<storage, read_write> y: array<Stored>;
 @group(0) @binding(3) var<storage, read_write> winner: array<Offset>;
-@group(0) @binding(4) var<storage, read> dy: array<Value>;
+@group(0) @binding(4) var<storage, read> dy: array<Stored>;
 @group(0) @binding(5) var<storage, read> winner_in: array<Offset>;
-@group(0) @binding(6) var<storage, read_write> dx: array<Value>;
+@group(0) @binding(6) var<storage, read_write> dx: array<Stored>;
 
 struct Winner {
     value: Value,
@@ -25,7 +25,7 @@ fn window_maximum(i: u32) -> Winner {
     for (var ky = max(0, -top); ky < ky_end; ky++) {
         let row = (image_row + ky) * i32(params.in_w) + left;
         for (var kx = max(0, -left); kx < kx_end; kx++) {
-            let value = x[u32(row + kx) * params.channels + place.channel];
+            let value = Value(x[u32(row + kx) * params.channels + place.channel]);
             // A value that is not a number stays, as in PyTorch: it must not go unnoticed.
             let is_nan = (bitcast<Offset>(value) & Offset(0x7fffffffu)) > Offset(0x7f800000u);
             let wins = !found | (value > best.value) | is_nan;
@@ -42,7 +42,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.elements {
         let best = window_maximum(i);
-        y[i] = best.value;
+        y[i] = Stored(best.value);
         winner[i] = best.offset;
     }
 }
@@ -51,7 +51,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
 fn forward_no_indices(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.elements {
-        y[i] = window_maximum(i).value;
+        y[i] = Stored(window_maximum(i).value);
     }
 }
 
@@ -66,7 +66,7 @@ fn gradient(i: u32) -> Value {
         for (var ox = ox_first; ox < ox_end; ox++) {
             let kx = place.column + params.pad_w - ox * params.stride_w;
             let at = ((place.image * params.out_h + oy) * params.out_w + ox) * params.channels + place.channel;
-            sum += select(Value(), dy[at], winner_in[at] == Offset(ky * params.kernel_w + kx));
+            sum += select(Value(), Value(dy[at]), winner_in[at] == Offset(ky * params.kernel_w + kx));
         }
     }
     return sum;
@@ -76,7 +76,7 @@ fn gradient(i: u32) -> Value {
 fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.elements {
-        dx[i] = gradient(i);
+        dx[i] = Stored(gradient(i));
     }
 }
 
@@ -85,6 +85,6 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups
 fn backward_masked(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.elements {
-        dx[i] = select(Value(), gradient(i), x[i] > Value());
+        dx[i] = Stored(select(Value(), gradient(i), x[i] > Stored()));
     }
 }

@@ -40,7 +40,7 @@ pub struct Args {
     /// Steps to measure, after those that warm up [default: as many as take 5 seconds, from 5 to 1000]
     #[arg(long, value_name = "N", value_parser = count(1_000_000))]
     steps: Option<usize>,
-    /// Number format: f32 (mixed comes in a later version)
+    /// Number format: f32, or mixed for activations and filters in 16 bits
     #[arg(long, value_name = "KIND", default_value = "f32")]
     precision: Precision,
     /// Measure also what the adapter reaches at best: multiply-adds in registers, copies between buffers
@@ -173,7 +173,6 @@ impl From<ModeName> for Mode {
 impl Args {
     /// The model's recipe with what was asked for.
     fn config(&self) -> Result<TrainConfig, Failure> {
-        self.precision.check_available()?;
         let mut config = TrainConfig::defaults(self.model.name)?;
         let options = self.adapt.apply(&self.model.defaults);
         config.classes = options.classes;
@@ -181,6 +180,7 @@ impl Args {
         config.image_size = options.image_size[0];
         config.augment.shift = config.augment.shift.min(config.image_size as u32 - 1);
         config.batch_size = self.batch_size.unwrap_or(config.batch_size);
+        config.precision = self.precision;
         config.validate()?;
         Ok(config)
     }

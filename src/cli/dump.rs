@@ -5,6 +5,7 @@ use super::error::{Exit, Failure};
 use super::model_args::{ModelArgs, count};
 use crate::kernels::{self, DeviceClass, Target};
 use crate::models::compiled;
+use crate::train::config::Precision;
 use crate::weights::label;
 use clap::{Subcommand, ValueEnum};
 use std::collections::BTreeMap;
@@ -48,6 +49,9 @@ struct ModelDump {
     /// The kind of device to choose kernels for
     #[arg(long, value_enum, default_value = "gpu")]
     class: Class,
+    /// Number format: f32, or mixed for activations and filters in 16 bits
+    #[arg(long, value_name = "KIND", default_value = "f32")]
+    precision: Precision,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -79,7 +83,8 @@ impl ModelDump {
             Class::Cpu => DeviceClass::Cpu,
         };
         let options = self.model.options();
-        Ok(compiled(self.model.model, &options, self.batch_size, &Target::baseline(class), self.train)?)
+        let switches = self.precision.compile_options();
+        Ok(compiled(self.model.model, &options, self.batch_size, &Target::baseline(class), self.train, switches)?)
     }
 }
 

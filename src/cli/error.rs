@@ -87,7 +87,11 @@ impl Failure {
 
     /// Whether something does not fit the device.
     pub fn is_too_large(&self) -> bool {
-        self.code() == OUT_OF_MEMORY
+        let is_feature = matches!(
+            self,
+            Failure::Gpu(GpuError::MissingFeature { .. }) | Failure::Train(TrainError::Gpu(GpuError::MissingFeature { .. }))
+        );
+        self.code() == OUT_OF_MEMORY && !is_feature
     }
 
     /// The documented exit code.
@@ -129,7 +133,7 @@ fn of_gpu(error: &GpuError) -> u8 {
     match error {
         GpuError::NoAdapter | GpuError::NoMatch { .. } => NO_ADAPTER,
         GpuError::DeviceLost(_) => DEVICE_LOST,
-        GpuError::OutOfMemory(_) | GpuError::OverLimit { .. } => OUT_OF_MEMORY,
+        GpuError::OutOfMemory(_) | GpuError::OverLimit { .. } | GpuError::MissingFeature { .. } => OUT_OF_MEMORY,
         GpuError::Refused(_) => Exit::FAILED,
     }
 }
@@ -151,7 +155,7 @@ fn of_build(error: &BuildError) -> u8 {
     match error {
         BuildError::Graph(error) | BuildError::Autodiff(AutodiffError::Graph(error)) => of_graph(error),
         BuildError::Autodiff(AutodiffError::Unreached(_)) => Exit::FAILED,
-        BuildError::Plan(PlanError::TooLarge { .. }) => OUT_OF_MEMORY,
+        BuildError::Plan(PlanError::TooLarge { .. } | PlanError::NoKernel { .. }) => OUT_OF_MEMORY,
     }
 }
 
@@ -188,6 +192,7 @@ mod tests {
             (TrainError::Gpu(GpuError::DeviceLost("x".into())).into(), 4),
             (GpuError::OutOfMemory("x".into()).into(), 5),
             (over.into(), 5),
+            (GpuError::MissingFeature { adapter: "x".into(), feature: "y" }.into(), 5),
             (BuildError::Plan(plan).into(), 5),
             (TrainError::Diverged { step: 3, loss: f64::NAN }.into(), 7),
             (Failure::BadData("x".into()), 6),

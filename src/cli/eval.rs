@@ -8,6 +8,7 @@ use super::progress::Counter;
 use super::table::{Align, Table};
 use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::{self, Dataset, OpenOptions, Split};
+use crate::train::config::Precision;
 use crate::train::predict::{Evaluation, evaluate};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -34,6 +35,9 @@ pub struct Args {
     /// Images in a batch
     #[arg(long, value_name = "B", default_value = "128", value_parser = count(1 << 16))]
     batch_size: usize,
+    /// Number format: f32, or mixed for activations and filters in 16 bits
+    #[arg(long, value_name = "KIND", default_value = "f32")]
+    precision: Precision,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -81,7 +85,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let counter = Counter::new(context, source.len());
     let batch = args.batch_size.min(source.len());
     let ReadyWeights { file, model, options, preprocess, .. } = &ready;
-    let evaluation = evaluate(&gpu, model, options, preprocess, file, source, batch, &mut |done| counter.set(done))?;
+    let evaluation = evaluate(&gpu, model, options, preprocess, file, source, batch, args.precision, &mut |done| counter.set(done))?;
     drop(counter);
     if args.json {
         let Evaluation { images, loss, top1, top5, ref confusion } = evaluation;

@@ -12,6 +12,7 @@ use crate::data::DataError;
 use crate::data::framing::{Target, prepare};
 use crate::data::inputs::{Input, expand};
 use crate::gpu::Gpu;
+use crate::train::config::Precision;
 use crate::train::predict::Predictor;
 use crate::weights::one_line;
 use rayon::prelude::*;
@@ -33,9 +34,19 @@ pub struct Args {
     /// Most likely classes to name [default: 3, with --json 5]
     #[arg(long, value_name = "K", value_parser = count(1_000_000))]
     topk: Option<usize>,
+    /// Number format: f32, or mixed for activations and filters in 16 bits
+    #[arg(long, value_name = "KIND", default_value = "f32")]
+    precision: Precision,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    /// How many classes to name.
+    fn topk(&self) -> usize {
+        self.topk.unwrap_or(if self.json { 5 } else { 3 })
+    }
 }
 
 /// Most pictures that are held and run at once.
@@ -73,7 +84,6 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         return Err(Failure::Usage(format!("{}: there are no pictures here", args.images.join(" "))));
     }
     let weights = args.weights.load(context)?;
-    let topk = args.topk.unwrap_or(if args.json { 5 } else { 3 });
     let class_width = weights.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0).min(NAME_WIDTH);
     let width = asked.iter().map(|asked| asked.name.chars().count()).max().unwrap_or(0).min(NAME_WIDTH);
     let decoders = decoders(asked.len())?;
@@ -86,7 +96,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let mut done = 0;
     for chunk in asked.chunks(BATCH) {
         let pictures = decoders.install(|| chunk.par_iter().map(|asked| read(asked, &weights)).collect::<Vec<_>>());
-        for answer in answer(chunk, pictures, &weights, topk, asked.len(), &mut device, context)? {
+        for answer in answer(chunk, pictures, &weights, args, asked.len(), &mut device, context)? {
             if let Answer::Failed { error, .. } = &answer {
                 has_failed = true;
                 if !args.json {
@@ -149,7 +159,7 @@ fn answer(
     asked: &[Asked],
     pictures: Vec<Result<Vec<u8>, String>>,
     weights: &ReadyWeights,
-    topk: usize,
+    args: &Args,
     in_all: usize,
     device: &mut Option<(Gpu, Predictor)>,
     context: &Context,
@@ -160,7 +170,7 @@ fn answer(
         if device.is_none() {
             let gpu = context.open_gpu()?;
             let ReadyWeights { file, model, options, preprocess, .. } = weights;
-            let predictor = Predictor::new(&gpu, model, options, preprocess, file, BATCH.min(in_all), in_all)?;
+            let predictor = Predictor::new(&gpu, model, options, preprocess, file, BATCH.min(in_all), in_all, args.precision)?;
             *device = Some((gpu, predictor));
         }
         if let Some((gpu, predictor)) = device {
@@ -173,7 +183,7 @@ fn answer(
         match picture {
             Err(error) => Answer::Failed { image, error: one_line(&error, 1000) },
             Ok(_) => {
-                let predictions = best(&probabilities.next().unwrap_or_default(), &weights.classes, topk);
+                let predictions = best(&probabilities.next().unwrap_or_default(), &weights.classes, args.topk());
                 Answer::Named { image, predictions }
             }
         }

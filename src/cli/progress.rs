@@ -115,8 +115,12 @@ fn epoch_line(line: &EpochLine, epochs: u64, is_best: bool) -> String {
     } else {
         String::new()
     };
+    let scaling = match (line.loss_scale, line.skipped_steps) {
+        (Some(scale), Some(skipped)) => format!("  loss scale {scale}, {skipped} steps skipped"),
+        _ => String::new(),
+    };
     format!(
-        "epoch {:>width$}/{epochs}  train loss {:.4} accuracy {:>7}{test}  {}{}",
+        "epoch {:>width$}/{epochs}  train loss {:.4} accuracy {:>7}{test}  {}{scaling}{}",
         line.epoch,
         line.train_loss,
         format::percent(line.train_acc),
@@ -167,11 +171,16 @@ mod tests {
 
     #[test]
     fn epochs_are_one_line() {
-        let mut line = EpochLine { epoch: 3, train_loss: 0.5, train_acc: 0.85, test_loss: 0.25, test_acc: 0.875, seconds: 12.0 };
+        let mut line =
+            EpochLine { epoch: 3, train_loss: 0.5, train_acc: 0.85, test_loss: 0.25, test_acc: 0.875, seconds: 12.0, ..Default::default() };
         assert_eq!(
             epoch_line(&line, 12, true),
             "epoch  3/12  train loss 0.5000 accuracy 85.00 %  test loss 0.2500 accuracy 87.50 %  12.0 s  best"
         );
+        (line.loss_scale, line.skipped_steps) = (Some(32768.0), Some(1));
+        let mixed = epoch_line(&line, 12, true);
+        assert!(mixed.ends_with("87.50 %  12.0 s  loss scale 32768, 1 steps skipped  best"), "{mixed}");
+        (line.loss_scale, line.skipped_steps) = (None, None);
         (line.test_loss, line.test_acc) = (f64::NAN, f64::NAN);
         assert_eq!(epoch_line(&line, 3, false), "epoch 3/3  train loss 0.5000 accuracy 85.00 %  12.0 s");
     }

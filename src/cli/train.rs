@@ -76,7 +76,7 @@ mod tests {
     use crate::train::metrics::EpochLine;
 
     fn outcome(test_acc: f64) -> TrainOutcome {
-        let last = EpochLine { epoch: 2, train_loss: 0.5, train_acc: 0.75, test_loss: 0.5, test_acc, seconds: 3.0 };
+        let last = EpochLine { epoch: 2, train_loss: 0.5, train_acc: 0.75, test_loss: 0.5, test_acc, seconds: 3.0, ..Default::default() };
         TrainOutcome { out: "runs/nin-1".into(), last: Some(last), best_accuracy: Some(0.9), interrupted: false, seconds: 6.0 }
     }
 

@@ -3,7 +3,7 @@
 use super::error::Failure;
 use super::model_args::model;
 use crate::models::Model;
-use crate::train::config::{Augment, ConfigError, Init, Optimizer, Precision, Schedule, TrainConfig};
+use crate::train::config::{Augment, ConfigError, Init, Optimizer, Precision, SaveDtype, Schedule, TrainConfig};
 use crate::train::defaults::ADAM_LR;
 use std::path::PathBuf;
 
@@ -107,7 +107,7 @@ pub struct Args {
     /// Key of all randomness
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub seed: Option<u64>,
-    /// Number format: f32 (mixed comes in a later version)
+    /// Number format: f32, or mixed for activations and filters in 16 bits
     #[arg(long, value_name = "KIND", help_heading = "Training")]
     pub precision: Option<Precision>,
     /// Folder for the run's files, new or empty [default: runs/NAME-N]
@@ -116,6 +116,9 @@ pub struct Args {
     /// Go on with the run in this folder, exactly where it stopped
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     pub resume: Option<PathBuf>,
+    /// Numbers in the weight files: f32, f16
+    #[arg(long, value_name = "KIND", help_heading = "Run")]
+    pub save_dtype: Option<SaveDtype>,
     /// Updates between two lines of metrics.jsonl
     #[arg(long, value_name = "N", help_heading = "Run")]
     pub log_every: Option<u32>,
@@ -202,6 +205,7 @@ impl Args {
             "--warmup-epochs" warmup_epochs => |c| c.warmup_epochs = *warmup_epochs;
             "--seed" seed => |c| c.seed = *seed;
             "--precision" precision => |c| c.precision = *precision;
+            "--save-dtype" save_dtype => |c| c.save_dtype = *save_dtype;
             "--log-every" log_every => |c| c.log_every = *log_every;
         }
         if self.no_shuffle {
@@ -215,7 +219,6 @@ impl Args {
 
     /// Lets defaults follow the flags that were given, and refuses flags that belong to another choice.
     fn follow(&self, config: &mut TrainConfig) -> Result<(), ConfigError> {
-        config.precision.check_available()?;
         if config.optimizer == Optimizer::Adam {
             for (flag, is_given) in [("--momentum", self.momentum.is_some()), ("--nesterov", self.nesterov == Some(true))] {
                 if is_given {
@@ -285,7 +288,7 @@ mod tests {
             "--model nin-imagenet --data d --data-dir e --limit-train 7 --limit-test 8 --no-shuffle --flip=false --shift 2 \
              --classes 12 --in-channels 1 --image-size 96 --mean -0.5 --std 2 --dropout 0.25 --init normal --initial-weights w \
              --epochs 9 --batch-size 3 --grad-accum 4 --optimizer sgd --lr 0.5 --momentum 0.75 --nesterov --weight-decay 0.125 \
-             --schedule cosine --step-epochs 5 --step-gamma 0.5 --warmup-epochs 2 --seed 11 --precision f32 --log-every 1",
+             --schedule cosine --step-epochs 5 --step-gamma 0.5 --warmup-epochs 2 --seed 11 --precision mixed --save-dtype f16 --log-every 1",
         );
         let expected = TrainConfig {
             model: "nin-imagenet".into(),
@@ -310,7 +313,8 @@ mod tests {
             dropout: 0.25,
             seed: 11,
             init: Init::Normal,
-            precision: Precision::F32,
+            precision: Precision::Mixed,
+            save_dtype: SaveDtype::F16,
             limit_train: Some(7),
             limit_test: Some(8),
             shuffle: false,
@@ -339,7 +343,6 @@ mod tests {
 
     #[test]
     fn what_cannot_be_names_its_flag() {
-        assert_eq!(refusal("--model nin --data d --precision mixed"), "--precision mixed is not available in this version: use f32");
         assert_eq!(refusal("--model nin --data d --lr -1"), "--lr must be above 0 and finite; it is -1");
         for (line, flag) in [
             ("--model nin --data d --optimizer adam --momentum 0.9", "--momentum"),

@@ -118,6 +118,7 @@ pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::F
         // Known driver failure: SwiftShader's compiler takes over 12 GB for kernels with 256 sums in registers.
         little_work: if info.name.contains("SwiftShader") { u64::MAX } else { LITTLE_WORK },
         subgroup: has_subgroups.then_some(info.subgroup_min_size),
+        f16: features.contains(wgpu::Features::SHADER_F16),
         filling_workgroups: class.filling_workgroups(),
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,

@@ -39,7 +39,7 @@ impl Gpu {
     /// `NIN_WGPU_DEFAULT_LIMITS=1`.
     pub fn open(options: &OpenOptions) -> Result<Self, GpuError> {
         let (index, chosen) = adapter::choose(options.device.as_deref())?;
-        let mut wanted = wgpu::Features::SUBGROUP;
+        let mut wanted = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16;
         wanted.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps);
         let (limits, features) = if std::env::var_os("NIN_WGPU_DEFAULT_LIMITS").is_some_and(|v| v == "1") {
             (wgpu::Limits::default(), wgpu::Features::empty())
@@ -94,6 +94,14 @@ impl Gpu {
     /// The facts that kernels are chosen by.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Fails where the device, as it was opened, does not compute in half precision.
+    pub fn require_f16(&self) -> Result<(), GpuError> {
+        if self.target.f16 {
+            return Ok(());
+        }
+        Err(GpuError::MissingFeature { adapter: self.adapter.name.clone(), feature: "SHADER_F16" })
     }
 
     /// Whether kernels can be timed by the device's own clock; see [`OpenOptions::timestamps`].

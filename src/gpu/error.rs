@@ -30,6 +30,14 @@ pub enum GpuError {
         /// What is allowed.
         limit: u64,
     },
+    /// The adapter lacks what mixed precision needs.
+    #[error("{adapter} has no {feature}, which --precision mixed needs; use --precision f32")]
+    MissingFeature {
+        /// Name of the adapter.
+        adapter: String,
+        /// wgpu's name of the feature.
+        feature: &'static str,
+    },
     /// The driver or wgpu refused a command: a fault of this program or of the driver.
     #[error("the adapter refused a command: {0}")]
     Refused(String),

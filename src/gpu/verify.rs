@@ -2,15 +2,16 @@
 
 use super::{Buffers, Gpu, GpuError, Program, StepUniforms, Submitter};
 use crate::graph::{Case, Lowering, Operand, Tolerance, ValueId};
+use crate::half::round_to_f16;
 use crate::kernels::Target;
 use crate::ops::REGISTRY;
 use crate::passes::{BufferRole, Pass, Region, ScheduledDispatch};
-use crate::shape::{Fact, Layout};
+use crate::shape::{Element, Fact, Layout, ShapeError};
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 
-/// What outputs and scratch memory hold before a kernel runs: a NaN, so that whatever it fails to write is seen.
-const UNWRITTEN: u32 = 0x7fc0_dead;
+/// What outputs and scratch memory hold before a kernel runs: a NaN in single and in half precision, so that whatever it fails to write is seen.
+const UNWRITTEN: u32 = 0x7fc0_7fc1;
 
 /// The verdict on one operation.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,29 +28,31 @@ pub struct Verdict {
     pub worst: f64,
 }
 
-/// Runs every case of the registry with every kernel that this adapter may be given.
+/// Runs every case of the registry with every kernel that this adapter may be given, in both precisions where it has f16.
 pub fn self_check(gpu: &Gpu, quick: bool, progress: &mut dyn FnMut(&str)) -> Result<Vec<Verdict>, GpuError> {
     let targets = gpu.target().with_every_choice();
+    let precisions: &[Element] = if gpu.target().f16 { &[Element::F32, Element::F16] } else { &[Element::F32] };
     let mut verdicts = Vec::new();
     for layer in REGISTRY {
         progress(layer.name);
         let mut by_direction: BTreeMap<String, Verdict> = BTreeMap::new();
-        for case in (layer.cases)(quick) {
-            let name = case.op.name();
-            let direction = name.strip_prefix(layer.name).map_or(name, |rest| rest.trim_start_matches('_'));
-            let direction = if direction.is_empty() { "forward" } else { direction };
-            let verdict = by_direction.entry(direction.to_string()).or_insert_with(|| Verdict {
-                layer: layer.name.to_string(),
-                direction: direction.to_string(),
-                cases: 0,
-                failed: Vec::new(),
-                worst: 0.0,
-            });
-            for target in targets.iter().take(if layer.name == "conv2d" { usize::MAX } else { 1 }) {
-                verdict.cases += 1;
-                match run_case(gpu, target, &case)? {
-                    Ok(worst) => verdict.worst = verdict.worst.max(worst),
-                    Err(message) => verdict.failed.push(format!("{}: {message}", case.name)),
+        for element in precisions {
+            for case in (if *element == Element::F16 { layer.half_cases } else { layer.cases })(quick) {
+                for target in targets.iter().take(if layer.name == "conv2d" { usize::MAX } else { 1 }) {
+                    let Some(result) = run_case(gpu, target, &case, *element)? else { continue };
+                    let direction = direction(layer.name, case.op.name(), *element);
+                    let verdict = by_direction.entry(direction.clone()).or_insert_with(|| Verdict {
+                        layer: layer.name.to_string(),
+                        direction,
+                        cases: 0,
+                        failed: Vec::new(),
+                        worst: 0.0,
+                    });
+                    verdict.cases += 1;
+                    match result {
+                        Ok(worst) => verdict.worst = verdict.worst.max(worst),
+                        Err(message) => verdict.failed.push(format!("{}: {message}", case.name)),
+                    }
                 }
             }
         }
@@ -58,16 +61,54 @@ pub fn self_check(gpu: &Gpu, quick: bool, progress: &mut dyn FnMut(&str)) -> Res
     Ok(verdicts)
 }
 
-/// Runs a case with the kernels for `target`, in every form its operation has (in place, without optional outputs).
+/// What operation `name` of a layer is called in reports (`backward_input f16`).
+fn direction(layer: &str, name: &str, element: Element) -> String {
+    let direction = name.strip_prefix(layer).map_or(name, |rest| rest.trim_start_matches('_'));
+    let direction = if direction.is_empty() { "forward" } else { direction };
+    if element == Element::F16 { format!("{direction} f16") } else { direction.to_string() }
+}
+
+/// The facts of a case's operands: those of its inputs, then of its outputs.
+type Facts = (Vec<Fact>, Vec<Fact>);
+
+/// The facts with activations and filters stored as `element`: whatever the kernels' half-precision twins take so. `None`
+/// where they are none in half precision, or what is wrong with the inputs.
+fn facts_of(target: &Target, case: &Case, element: Element) -> Result<Option<Facts>, ShapeError> {
+    let mut inputs: Vec<Fact> = case.inputs.iter().map(|(fact, _)| fact.clone()).collect();
+    let mut outputs = case.op.outputs(&inputs.iter().collect::<Vec<_>>())?;
+    if element == Element::F32 {
+        return Ok(Some((inputs, outputs)));
+    }
+    let is_read = vec![true; outputs.len()];
+    let lowering = Lowering { target, inputs: inputs.iter().collect(), outputs: outputs.iter().collect(), is_read, in_place: false };
+    let mut any = false;
+    for dispatch in case.op.lower(&lowering).dispatches {
+        let Some(twin) = dispatch.kernel.half else { continue };
+        for (binding, operand) in twin.storage().zip(&dispatch.buffers).filter(|(binding, _)| binding.element == Element::F16) {
+            match operand {
+                Operand::Input(index) => inputs[*index].element = binding.element,
+                Operand::Output(index) => outputs[*index].element = binding.element,
+                Operand::Scratch(_) | Operand::Texture(_) => {}
+            }
+            any = true;
+        }
+    }
+    Ok(any.then_some((inputs, outputs)))
+}
+
+/// Runs a case with the kernels for `target`, in every form its operation has (in place, without optional outputs), with
+/// activations and filters stored as `element`. `None` where the operation has none, so nothing to run in half precision.
 ///
-/// The inner result is the largest error as a share of the tolerance, or what is wrong.
-pub fn run_case(gpu: &Gpu, target: &Target, case: &Case) -> Result<Result<f64, String>, GpuError> {
-    let facts: Vec<&Fact> = case.inputs.iter().map(|(fact, _)| fact).collect();
-    let outputs = match case.op.outputs(&facts) {
-        Ok(outputs) => outputs,
-        Err(error) => return Ok(Err(error.to_string())),
+/// The inner result is the largest error as a share of the tolerance, or what is wrong. In half precision the reference
+/// sees inputs that are already rounded to it.
+pub fn run_case(gpu: &Gpu, target: &Target, case: &Case, element: Element) -> Result<Option<Result<f64, String>>, GpuError> {
+    let facts = match facts_of(target, case, element) {
+        Ok(Some(facts)) => facts,
+        Ok(None) => return Ok(None),
+        Err(error) => return Ok(Some(Err(error.to_string()))),
     };
-    let tensors: Vec<Tensor> = case.inputs.iter().map(|(fact, values)| to_tensor(fact, values)).collect();
+    let (inputs, outputs) = &facts;
+    let tensors: Vec<Tensor> = inputs.iter().zip(&case.inputs).map(|(fact, (_, values))| to_tensor(fact, &stored(fact, values))).collect();
     let expected = case.op.reference(&tensors, &case.step);
     let absolute: Vec<Tensor> = tensors.iter().map(|t| t.map(f64::abs)).collect();
     let needs_scale = case.tolerance.iter().any(|t| matches!(t, Tolerance::Sum { .. }));
@@ -84,24 +125,32 @@ pub fn run_case(gpu: &Gpu, target: &Target, case: &Case) -> Result<Result<f64, S
     }
     let mut worst: f64 = 0.0;
     for (in_place, is_read) in forms {
-        let memories = execute(gpu, target, case, &outputs, in_place, &is_read)?;
+        let memories = execute(gpu, target, case, &facts, in_place, &is_read)?;
         for (index, memory) in memories.iter().enumerate().filter(|(index, _)| is_read[*index]) {
             match compare(&outputs[index], memory, &expected[index], &scales[index], case.tolerance[index]) {
                 Ok(share) => worst = worst.max(share),
-                Err(message) => return Ok(Err(format!("output {index}{}: {message}", if in_place { ", in place" } else { "" }))),
+                Err(message) => return Ok(Some(Err(format!("output {index}{}: {message}", if in_place { ", in place" } else { "" })))),
             }
         }
     }
-    Ok(Ok(worst))
+    Ok(Some(Ok(worst)))
 }
 
-/// Runs the kernels of a case for `target` and returns its outputs in logical order, elements of an integer layout as
-/// bit patterns: for comparing with values that somebody else computed.
+/// Runs the kernels of a case for `target` in f32 and returns its outputs in logical order, elements of an integer layout
+/// as bit patterns: for comparing with values that somebody else computed.
 pub fn run_outputs(gpu: &Gpu, target: &Target, case: &Case) -> Result<Vec<Vec<f32>>, GpuError> {
-    let facts: Vec<&Fact> = case.inputs.iter().map(|(fact, _)| fact).collect();
-    let outputs = case.op.outputs(&facts).map_err(|error| GpuError::Refused(error.to_string()))?;
-    let memories = execute(gpu, target, case, &outputs, false, &vec![true; outputs.len()])?;
-    Ok(outputs.iter().zip(&memories).map(|(fact, memory)| fact.unpack(memory)).collect())
+    let facts = facts_of(target, case, Element::F32).map_err(|error| GpuError::Refused(error.to_string()))?;
+    let facts = facts.ok_or_else(|| GpuError::Refused(format!("{} has no kernels", case.name)))?;
+    let memories = execute(gpu, target, case, &facts, false, &vec![true; facts.1.len()])?;
+    Ok(facts.1.iter().zip(&memories).map(|(fact, memory)| fact.unpack(memory)).collect())
+}
+
+/// Values as a tensor of this fact holds them.
+fn stored(fact: &Fact, values: &[f32]) -> Vec<f32> {
+    match fact.element {
+        Element::F32 => values.to_vec(),
+        Element::F16 => values.iter().map(|value| round_to_f16(*value)).collect(),
+    }
 }
 
 /// Logical values as doubles; integer layouts carry bit patterns.
@@ -119,33 +168,38 @@ fn to_memory(fact: &Fact, values: &[f32]) -> Vec<u8> {
     if fact.layout == Layout::Pixels {
         return fact.pack_pixels(&values.iter().map(|v| v.to_bits() as u8).collect::<Vec<_>>());
     }
-    bytemuck::cast_slice(&fact.pack(values)).to_vec()
+    fact.encode(&fact.pack(values))
 }
 
-/// Runs the kernels of a case once and returns the memory of each output.
-fn execute(gpu: &Gpu, target: &Target, case: &Case, outputs: &[Fact], in_place: bool, is_read: &[bool]) -> Result<Vec<Vec<f32>>, GpuError> {
-    let lowered = case.op.lower(&Lowering {
-        target,
-        inputs: case.inputs.iter().map(|(fact, _)| fact).collect(),
-        outputs: outputs.iter().collect(),
-        is_read: is_read.to_vec(),
-        in_place,
-    });
+/// Runs the kernels of a case once and returns the elements of each output in memory order.
+fn execute(
+    gpu: &Gpu,
+    target: &Target,
+    case: &Case,
+    (inputs, outputs): &Facts,
+    in_place: bool,
+    is_read: &[bool],
+) -> Result<Vec<Vec<f32>>, GpuError> {
+    let (input_facts, output_facts): (Vec<&Fact>, Vec<&Fact>) = (inputs.iter().collect(), outputs.iter().collect());
+    let lowering = Lowering { target, inputs: input_facts.clone(), outputs: output_facts.clone(), is_read: is_read.to_vec(), in_place };
+    let lowered = case.op.lower(&lowering).for_facts(&input_facts, &output_facts);
+    let lowered =
+        lowered.map_err(|kernel| GpuError::Refused(format!("{}: no kernel like {} for its operands", case.name, kernel.name())))?;
     let input_role = |index: usize| BufferRole::Input(ValueId(index as u32));
     let output_role = |index: usize| BufferRole::Output(ValueId(index as u32));
 
     let mut sizes = BTreeMap::new();
-    sizes.extend(case.inputs.iter().enumerate().map(|(i, (fact, _))| (input_role(i), fact.bytes())));
+    sizes.extend(inputs.iter().enumerate().map(|(i, fact)| (input_role(i), fact.bytes())));
     sizes.extend(outputs.iter().enumerate().map(|(i, fact)| (output_role(i), fact.bytes())));
     sizes.extend(lowered.scratch.iter().enumerate().map(|(i, bytes)| (BufferRole::Slot(i), *bytes)));
     sizes.extend(lowered.textures.iter().enumerate().map(|(i, bytes)| (BufferRole::Texture(i), *bytes)));
     let buffers = Buffers::allocate(gpu, &sizes, &Buffers::default())?;
     for (role, bytes) in &sizes {
         let start = match role {
-            BufferRole::Input(ValueId(i)) => to_memory(&case.inputs[*i as usize].0, &case.inputs[*i as usize].1),
+            BufferRole::Input(ValueId(i)) => to_memory(&inputs[*i as usize], &case.inputs[*i as usize].1),
             BufferRole::Output(ValueId(0)) if in_place => {
-                let (fact, values) = &case.inputs[case.op.in_place().unwrap_or(0)];
-                to_memory(fact, values)
+                let input = case.op.in_place().unwrap_or(0);
+                to_memory(&inputs[input], &case.inputs[input].1)
             }
             BufferRole::Output(_) if case.op.keeps_state() => vec![0; *bytes as usize],
             _ => UNWRITTEN.to_le_bytes().repeat(*bytes as usize / 4),
@@ -179,12 +233,18 @@ fn execute(gpu: &Gpu, target: &Target, case: &Case, outputs: &[Fact], in_place: 
     for (index, fact) in outputs.iter().enumerate() {
         let Some(buffer) = buffers.get(output_role(index)) else { continue };
         let bytes = gpu.read(buffer, fact.bytes())?;
-        memories.push(bytemuck::pod_collect_to_vec(&bytes));
+        memories.push(fact.decode(&bytes));
     }
     Ok(memories)
 }
 
-/// The largest error as a share of the tolerance, or the first element that is off.
+/// What rounding to half precision may change: a unit of 2^-11, of 2^-25 where numbers are subnormal.
+fn storing(value: f64) -> f64 {
+    (value.abs() * 2f64.powi(-11)).max(2f64.powi(-25))
+}
+
+/// The largest error as a share of the tolerance, or the first element that is off. Storing in half precision may add half a
+/// unit in its last place, none to exact results that it holds.
 fn compare(fact: &Fact, memory: &[f32], expected: &Tensor, scale: &Tensor, tolerance: Tolerance) -> Result<f64, String> {
     let got = to_tensor(fact, &fact.unpack(memory));
     let mut worst: f64 = 0.0;
@@ -195,6 +255,8 @@ fn compare(fact: &Fact, memory: &[f32], expected: &Tensor, scale: &Tensor, toler
             Tolerance::Sum { factor } => factor * 2f64.powi(-24) * scale.abs(),
             Tolerance::Relative { relative, absolute } => relative * want.abs() + absolute,
         };
+        let is_held = tolerance == Tolerance::Exact && f64::from(round_to_f16(*want as f32)) == *want;
+        let allowed = if fact.element == Element::F16 && !is_held { allowed + storing(*want) } else { allowed };
         let want = if tolerance == Tolerance::Exact { f64::from(*want as f32) } else { *want };
         let error = (got - want).abs();
         // Numbers that cannot be compared are NaN, and fail.

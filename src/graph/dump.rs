@@ -1,6 +1,7 @@
 //! The graph as text, stable from run to run.
 
 use super::{Graph, ValueId, ValueKind};
+use crate::shape::Element;
 use std::fmt;
 
 impl fmt::Display for Graph {
@@ -17,7 +18,9 @@ impl fmt::Display for Graph {
         }
         for node in &self.nodes {
             let inputs: Vec<String> = node.inputs.iter().map(label).collect();
-            let outputs: Vec<String> = node.outputs.iter().map(|id| format!("{}: {}", label(id), self.fact(*id).shape)).collect();
+            let element = |id: &ValueId| if self.fact(*id).element == Element::F16 { " f16" } else { "" };
+            let outputs: Vec<String> =
+                node.outputs.iter().map(|id| format!("{}: {}{}", label(id), self.fact(*id).shape, element(id))).collect();
             let attributes = node.op.attributes();
             let attributes = if attributes.is_empty() { attributes } else { format!(" [{attributes}]") };
             writeln!(f, "node      {} = {}({}){attributes}  // {}", outputs.join(", "), node.op.name(), inputs.join(", "), node.path)?;

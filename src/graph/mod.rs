@@ -12,7 +12,7 @@ pub use builder::{Builder, Module, Scope};
 pub use interpret::interpret;
 pub use op::{Case, Fusion, Gradient, Lowered, Lowering, Op, Operand, Tolerance};
 
-use crate::shape::{Fact, ShapeError};
+use crate::shape::{Element, Fact, ShapeError};
 use std::sync::Arc;
 
 /// A tensor of a graph.
@@ -133,6 +133,11 @@ impl Graph {
     /// Changes the life of a value (an output kept for the host, a gradient placed in its arena).
     pub fn set_kind(&mut self, id: ValueId, kind: ValueKind) {
         self.values[id.0 as usize].kind = kind;
+    }
+
+    /// Changes how the numbers of a value are stored.
+    pub fn set_element(&mut self, id: ValueId, element: Element) {
+        self.values[id.0 as usize].fact.element = element;
     }
 
     /// Appends a node; its outputs are new temporaries.

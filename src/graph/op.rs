@@ -1,8 +1,8 @@
 //! The contract of an operation: everything the compiler and the tests need to know about a layer.
 
 use super::{Graph, GraphError, ValueId};
-use crate::kernels::{Dispatch, Step, Target};
-use crate::shape::{Fact, ShapeError};
+use crate::kernels::{Dispatch, Kernel, Step, Target};
+use crate::shape::{Element, Fact, ShapeError};
 use crate::tensor::Tensor;
 use std::fmt;
 use std::sync::Arc;
@@ -152,6 +152,23 @@ pub struct Lowered {
     pub scratch: Vec<u64>,
     /// Bytes of each texture, 16 a texel.
     pub textures: Vec<u64>,
+}
+
+impl Lowered {
+    /// The same work with the kernels that take operands stored as these facts say; scratch memory and textures hold f32. Fails with a
+    /// kernel that there is not in the form that is needed.
+    pub fn for_facts(mut self, inputs: &[&Fact], outputs: &[&Fact]) -> Result<Self, &'static Kernel> {
+        for dispatch in &mut self.dispatches {
+            let element = |operand: &Operand| match operand {
+                Operand::Input(index) => inputs[*index].element,
+                Operand::Output(index) => outputs[*index].element,
+                Operand::Scratch(_) | Operand::Texture(_) => Element::F32,
+            };
+            let elements: Vec<Element> = dispatch.buffers.iter().map(element).collect();
+            dispatch.kernel = dispatch.kernel.for_elements(&elements).ok_or(dispatch.kernel)?;
+        }
+        Ok(self)
+    }
 }
 
 impl From<Dispatch<Operand>> for Lowered {

@@ -1,10 +1,11 @@
 //! The kernel table generated from `shaders/`, and the plain-data dispatch that names a kernel and its operands.
 
+use crate::shape::Element;
 use std::fmt;
 
 /// One entry point of one shader, as reflected by the build script.
 pub struct Kernel {
-    /// Name of the shader file.
+    /// Name of the shader file, with `_f16` behind it for its twin in half precision.
     pub module: &'static str,
     /// Name of the entry point.
     pub entry: &'static str,
@@ -16,6 +17,10 @@ pub struct Kernel {
     pub workgroup_bytes: u32,
     /// Whether its shader uses operations on subgroups: only for targets with [`Target::subgroup`].
     pub subgroups: bool,
+    /// Whether its shader uses f16: only for targets with [`Target::f16`].
+    pub f16: bool,
+    /// The same kernel with activations and filters stored in half precision; absent where it has none of them.
+    pub half: Option<&'static Kernel>,
     /// What the entry point uses, by binding index.
     pub bindings: &'static [Binding],
 }
@@ -29,6 +34,8 @@ pub struct Binding {
     pub name: &'static str,
     /// How it is bound.
     pub kind: BindingKind,
+    /// How its numbers are stored; [`Element::F32`] for everything of four bytes.
+    pub element: Element,
 }
 
 /// How a resource is bound.
@@ -57,6 +64,13 @@ impl Kernel {
     /// The bindings that are not uniforms, in the order of [`Dispatch::buffers`].
     pub fn storage(&self) -> impl Iterator<Item = &'static Binding> {
         self.bindings.iter().filter(|b| !matches!(b.kind, BindingKind::Params | BindingKind::Step))
+    }
+
+    /// This kernel or its twin, whichever takes operands that are stored as `elements`, in the order of
+    /// [`Kernel::storage`].
+    pub fn for_elements(&'static self, elements: &[Element]) -> Option<&'static Kernel> {
+        let fits = |kernel: &Kernel| kernel.storage().map(|binding| binding.element).eq(elements.iter().copied());
+        [Some(self), self.half].into_iter().flatten().find(|kernel| fits(kernel))
     }
 }
 
@@ -101,6 +115,8 @@ pub struct Target {
     pub little_work: u64,
     /// Lanes of a subgroup, where the device has subgroups and all are of one size.
     pub subgroup: Option<u32>,
+    /// Whether kernels may use f16.
+    pub f16: bool,
     /// Workgroups that keep every core or compute unit busy.
     pub filling_workgroups: u32,
     /// Largest storage binding in bytes.
@@ -160,6 +176,7 @@ impl Target {
             class,
             little_work: LITTLE_WORK,
             subgroup: None,
+            f16: true,
             filling_workgroups: class.filling_workgroups(),
             max_binding_bytes: 128 << 20,
             max_buffer_bytes: 256 << 20,

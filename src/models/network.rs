@@ -95,8 +95,8 @@ pub fn network(
 ) -> Result<Network, BuildError> {
     let mut builder = Builder::new();
     let [channels, height, width] = input.source;
-    let pixels = builder.input("pixels", Fact { shape: Shape::nchw(batch, channels, height, width), layout: Layout::Pixels });
-    let ids = builder.input("ids", Fact { shape: Shape(vec![batch]), layout: Layout::Index });
+    let pixels = builder.input("pixels", Fact::new(Shape::nchw(batch, channels, height, width), Layout::Pixels));
+    let ids = builder.input("ids", Fact::new(Shape(vec![batch]), Layout::Index));
     let image_input = ImageInput {
         micro_batch,
         size: options.image_size,
@@ -112,7 +112,7 @@ pub fn network(
         builder.graph.set_kind(result, ValueKind::Output);
         return Ok(Network { graph: builder.graph, pixels, labels: None, ids, result });
     }
-    let labels = builder.input("labels", Fact { shape: Shape(vec![batch]), layout: Layout::Index });
+    let labels = builder.input("labels", Fact::new(Shape(vec![batch]), Layout::Index));
     let rows = builder.node("loss", SoftmaxCrossEntropy, &[logits, labels])?;
     let mut network = Network { graph: builder.graph, pixels, labels: Some(labels), ids, result: rows };
     if purpose == Purpose::Evaluate {
@@ -199,9 +199,16 @@ pub fn memory(model: &Model, options: &ModelOptions, batch: usize, target: &Targ
 }
 
 /// The graph, plan and schedule of `model`, for `nin-wgpu dump`.
-pub fn compiled(model: &Model, options: &ModelOptions, batch: usize, target: &Target, train: bool) -> Result<Compiled, BuildError> {
+pub fn compiled(
+    model: &Model,
+    options: &ModelOptions,
+    batch: usize,
+    target: &Target,
+    train: bool,
+    switches: CompileOptions,
+) -> Result<Compiled, BuildError> {
     let purpose = if train { Purpose::Train } else { Purpose::Infer { runs: 1 } };
-    Ok(compile(model, options, &InputOptions::plain(options), purpose, batch, batch, target, CompileOptions::from_env())?.compiled)
+    Ok(compile(model, options, &InputOptions::plain(options), purpose, batch, batch, target, switches)?.compiled)
 }
 
 /// One value per channel from one for all; channels that are not there count as 1.

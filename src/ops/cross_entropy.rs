@@ -1,8 +1,8 @@
 //! Softmax cross entropy: the loss, and the root of the backward pass.
 
 use super::softmax::tolerance;
-use super::{logits_dims, random_reals};
-use crate::graph::{Case, Fusion, Gradient, GraphError, Lowered, Lowering, Op, Operand, ValueId};
+use super::{LossScale, logits_dims, random_reals};
+use crate::graph::{Case, Fusion, Gradient, GraphError, Lowered, Lowering, Op, Operand, Tolerance, ValueId};
 use crate::kernels::{Step, cross_entropy, workgroups_for};
 use crate::shape::{Fact, Layout, Shape, ShapeError, channels_in_memory};
 use crate::tensor::Tensor;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub struct SoftmaxCrossEntropy;
 
 /// `dx = (softmax(x) - onehot(label)) / step.total_images`, zeros from `step.images` on: the gradient of the mean loss
-/// of the batch. Inputs: logits, labels.
+/// of the batch. Inputs: logits, labels and, where the gradient is to be multiplied by its scale, a [`LossScale`].
 #[derive(Debug)]
 pub struct CrossEntropyBackward;
 
@@ -110,21 +110,39 @@ impl Op for CrossEntropyBackward {
     fn lower(&self, node: &Lowering<'_>) -> Lowered {
         let params = params(node.inputs[0]);
         let workgroups = workgroups_for(&cross_entropy::BACKWARD, params.images as usize);
-        cross_entropy::backward(params, Operand::Input(0), Operand::Input(1), Operand::Output(0), workgroups).into()
+        let (logits, labels, dlogits) = (Operand::Input(0), Operand::Input(1), Operand::Output(0));
+        match node.inputs.len() {
+            2 => cross_entropy::backward(params, logits, labels, dlogits, workgroups).into(),
+            _ => cross_entropy::backward_scaled(params, logits, labels, dlogits, Operand::Input(2), workgroups).into(),
+        }
     }
 
     fn reference(&self, inputs: &[Tensor], step: &Step) -> Vec<Tensor> {
         let mut gradient = Tensor::zeros(&inputs[0].shape);
         let classes = inputs[0].shape.four()[1];
+        let scale = inputs.get(2).map_or(1.0, |loss_scale| loss_scale.data[0]);
         for (n, logits, label) in rows(inputs, step) {
             let log_sum = log_sum_exp(logits);
             for (k, x) in logits.iter().enumerate() {
                 let target = if k == label { 1.0 } else { 0.0 };
-                gradient.data[n * classes + k] = ((x - log_sum).exp() - target) / f64::from(step.total_images);
+                gradient.data[n * classes + k] = scale * ((x - log_sum).exp() - target) / f64::from(step.total_images);
             }
         }
         vec![gradient]
     }
+}
+
+/// The case of a gradient with a loss scale, which multiplies the last output and what rounding may do to it.
+pub(super) fn with_loss_scale(case: &Case) -> Case {
+    let state = LossScale { scale: 4096.0, ..LossScale::default() };
+    let words = state.to_words().map(f32::from_bits).to_vec();
+    let mut inputs = case.inputs.clone();
+    inputs.push((LossScale::fact(), words));
+    let mut tolerance = case.tolerance.clone();
+    if let Some(Tolerance::Relative { absolute, .. }) = tolerance.last_mut() {
+        *absolute *= f64::from(state.scale);
+    }
+    Case { name: format!("{}, scaled", case.name), op: Arc::clone(&case.op), inputs, step: case.step, tolerance }
 }
 
 pub(super) fn cases(_quick: bool) -> Vec<Case> {
@@ -150,6 +168,8 @@ pub(super) fn cases(_quick: bool) -> Vec<Case> {
                 tolerance: vec![tolerance(2.0 * f64::from(scale))],
             });
         }
+        let scaled = cases.last().map(with_loss_scale);
+        cases.extend(scaled);
     };
     add("10 classes, 67 images", 67, 10, 5.0, 1.0 / 1024.0, whole(67));
     add("ties", 33, 10, 2.0, 1.0, whole(33));

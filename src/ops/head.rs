@@ -1,5 +1,6 @@
 //! The end of a network in one kernel: global pool, then softmax, or loss and gradient.
 
+use super::cross_entropy::with_loss_scale;
 use super::pool::masked;
 use super::softmax::tolerance;
 use super::{CrossEntropyBackward, GlobalAvgPool, GlobalAvgPoolBackward, Softmax, SoftmaxCrossEntropy, random_integers, random_reals};
@@ -11,7 +12,8 @@ use std::sync::Arc;
 
 /// [`GlobalAvgPool`] and what follows it, with the same results bit for bit. Only fusion makes this operation.
 ///
-/// Inputs: the map `[N, C, H, W]` of one micro-batch, and the labels of the whole batch but for `Softmax`.
+/// Inputs: the map `[N, C, H, W]` of one micro-batch, the labels of the whole batch but for `Softmax`, and where the
+/// gradient is to be multiplied by its scale a [`LossScale`](super::LossScale).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
     /// Output: probabilities `[N, C, 1, 1]`, as [`Softmax`].
@@ -75,7 +77,13 @@ impl Op for Head {
         let dispatch = match self {
             Head::Softmax => head::softmax(params, logits, map, result, workgroups),
             Head::Loss => head::loss(params, logits, labels, result, map, workgroups),
-            Head::LossAndGradient { .. } => head::loss_and_gradient(params, logits, labels, result, map, Operand::Output(1), workgroups),
+            Head::LossAndGradient { .. } => {
+                let gradient = Operand::Output(1);
+                match node.inputs.len() {
+                    2 => head::loss_and_gradient(params, logits, labels, result, map, gradient, workgroups),
+                    _ => head::loss_and_gradient_scaled(params, logits, labels, result, map, gradient, Operand::Input(2), workgroups),
+                }
+            }
         };
         Lowered { dispatches: vec![dispatch], scratch: vec![(images * channels * 4) as u64], ..Default::default() }
     }
@@ -86,7 +94,7 @@ impl Op for Head {
         if *self == Head::Softmax {
             return Softmax.reference(&logits, step);
         }
-        logits.push(inputs[1].clone());
+        logits.extend_from_slice(&inputs[1..]);
         let mut outputs = SoftmaxCrossEntropy.reference(&logits, step);
         if let Head::LossAndGradient { masked: is_masked } = self {
             let dlogits = CrossEntropyBackward.reference(&logits, step);
@@ -116,7 +124,11 @@ pub(super) fn cases(_quick: bool) -> Vec<Case> {
             let gradient = Tolerance::Relative { relative: 1e-5, absolute: 1e-7 };
             let outputs = if let Head::LossAndGradient { .. } = op { 2 } else { 1 };
             let tolerance = [tolerance(2.0 * f64::from(scale)), gradient][..outputs].to_vec();
-            cases.push(Case { name: format!("{} {name}", op.name()), op: Arc::new(op), inputs, step, tolerance });
+            let case = Case { name: format!("{} {name}", op.name()), op: Arc::new(op), inputs, step, tolerance };
+            if outputs == 2 {
+                cases.push(with_loss_scale(&case));
+            }
+            cases.push(case);
         }
     };
     add("10 classes, 5x5", [7, 10, 5, 5], 20.0, 7);

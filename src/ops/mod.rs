@@ -5,6 +5,7 @@
 
 mod add;
 mod avg_pool2d;
+mod cast;
 pub mod conv2d;
 mod cross_entropy;
 mod dropout;
@@ -12,6 +13,7 @@ mod global_avg_pool;
 mod head;
 mod image_input;
 mod layers;
+mod loss_scale;
 mod max_pool2d;
 mod metrics;
 mod optimizer;
@@ -21,12 +23,14 @@ mod softmax;
 
 pub use add::Add;
 pub use avg_pool2d::{AvgPool2d, AvgPool2dBackward, avg_pool2d_cases};
+pub use cast::Cast;
 pub use conv2d::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight};
 pub use cross_entropy::{CrossEntropyBackward, SoftmaxCrossEntropy};
 pub use dropout::Dropout;
 pub use global_avg_pool::{GlobalAvgPool, GlobalAvgPoolBackward};
 pub use head::Head;
 pub use image_input::{Augment, ImageInput};
+pub use loss_scale::{GROWTH_INTERVAL, LossScale};
 pub use max_pool2d::{MaxPool2d, MaxPool2dBackward, max_pool2d_cases};
 pub use metrics::Metrics;
 pub use optimizer::{Optimizer, accumulate, start_sum};
@@ -43,22 +47,32 @@ pub struct Layer {
     pub name: &'static str,
     /// Test cases; with `quick` only a few, for the self-check's short form.
     pub cases: fn(quick: bool) -> Vec<Case>,
+    /// The cases for kernels in half precision, whose exact ones have results that it holds.
+    pub half_cases: fn(quick: bool) -> Vec<Case>,
+}
+
+impl Layer {
+    /// A layer whose cases suit both precisions.
+    const fn new(name: &'static str, cases: fn(bool) -> Vec<Case>) -> Self {
+        Layer { name, cases, half_cases: cases }
+    }
 }
 
 /// Every layer there is.
 pub static REGISTRY: &[Layer] = &[
-    Layer { name: "add", cases: add::cases },
-    Layer { name: "conv2d", cases: conv2d::cases },
-    Layer { name: "relu", cases: relu::cases },
-    Layer { name: "max_pool2d", cases: max_pool2d::cases },
-    Layer { name: "avg_pool2d", cases: avg_pool2d::cases },
-    Layer { name: "global_avg_pool", cases: global_avg_pool::cases },
-    Layer { name: "dropout", cases: dropout::cases },
-    Layer { name: "image_input", cases: image_input::cases },
-    Layer { name: "softmax", cases: softmax::cases },
-    Layer { name: "cross_entropy", cases: cross_entropy::cases },
-    Layer { name: "head", cases: head::cases },
-    Layer { name: "metrics", cases: metrics::cases },
+    Layer::new("add", add::cases),
+    Layer { half_cases: conv2d::half_cases, ..Layer::new("conv2d", conv2d::cases) },
+    Layer::new("relu", relu::cases),
+    Layer::new("max_pool2d", max_pool2d::cases),
+    Layer::new("avg_pool2d", avg_pool2d::cases),
+    Layer::new("global_avg_pool", global_avg_pool::cases),
+    Layer::new("dropout", dropout::cases),
+    Layer::new("image_input", image_input::cases),
+    Layer::new("softmax", softmax::cases),
+    Layer::new("cross_entropy", cross_entropy::cases),
+    Layer::new("head", head::cases),
+    Layer::new("metrics", metrics::cases),
+    Layer::new("cast", cast::cases),
 ];
 
 /// Fails unless all inputs have one shape and layout.

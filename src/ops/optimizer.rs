@@ -51,6 +51,16 @@ impl Optimizer {
     /// The update of `words` scalars. `state` holds one buffer for each of [`Optimizer::state_buffers`], in that order;
     /// fewer are a programming error and panic.
     pub fn dispatch<B: Clone>(&self, words: usize, parameters: B, gradients: B, state: &[B]) -> Dispatch<B> {
+        self.lower(words, parameters, gradients, state, None)
+    }
+
+    /// [`Optimizer::dispatch`] for gradients multiplied by the scale of a [`LossScale`](super::LossScale): nothing changes
+    /// where that has noted an overflow, and Adam's bias corrections are those in it, not the step's.
+    pub fn dispatch_scaled<B: Clone>(&self, words: usize, parameters: B, gradients: B, state: &[B], loss_scale: B) -> Dispatch<B> {
+        self.lower(words, parameters, gradients, state, Some(loss_scale))
+    }
+
+    fn lower<B: Clone>(&self, words: usize, parameters: B, gradients: B, state: &[B], loss_scale: Option<B>) -> Dispatch<B> {
         assert_eq!(state.len(), self.state_buffers().len(), "state buffers of {self:?}");
         match *self {
             Optimizer::Sgd { momentum, nesterov, weight_decay } => {
@@ -60,12 +70,14 @@ impl Optimizer {
                     nesterov: nesterov.into(),
                     weight_decay: weight_decay as f32,
                 };
-                match state {
-                    [velocity, ..] => {
-                        let workgroups = workgroups_for(&sgd::UPDATE_WITH_MOMENTUM, words);
-                        sgd::update_with_momentum(params, parameters, gradients, velocity.clone(), workgroups)
+                let workgroups = workgroups_for(&sgd::UPDATE, words);
+                match (state, loss_scale) {
+                    ([], None) => sgd::update(params, parameters, gradients, workgroups),
+                    ([], Some(scale)) => sgd::update_scaled(params, parameters, gradients, scale, workgroups),
+                    ([velocity, ..], None) => sgd::update_with_momentum(params, parameters, gradients, velocity.clone(), workgroups),
+                    ([velocity, ..], Some(scale)) => {
+                        sgd::update_with_momentum_scaled(params, parameters, gradients, velocity.clone(), scale, workgroups)
                     }
-                    [] => sgd::update(params, parameters, gradients, workgroups_for(&sgd::UPDATE, words)),
                 }
             }
             Optimizer::Adam { beta1, beta2, epsilon, weight_decay } => {
@@ -79,7 +91,11 @@ impl Optimizer {
                     ..Default::default()
                 };
                 let workgroups = workgroups_for(&adam::UPDATE, words);
-                adam::update(params, parameters, gradients, state[0].clone(), state[1].clone(), workgroups)
+                let (mean, square) = (state[0].clone(), state[1].clone());
+                match loss_scale {
+                    None => adam::update(params, parameters, gradients, mean, square, workgroups),
+                    Some(scale) => adam::update_scaled(params, parameters, gradients, mean, square, scale, workgroups),
+                }
             }
         }
     }

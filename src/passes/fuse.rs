@@ -89,6 +89,8 @@ fn head_of(graph: &Graph, pool: usize) -> Option<(Node, Vec<usize>)> {
                 return None;
             }
             node.op = Arc::new(Head::LossAndGradient { masked });
+            // The gradient may have a loss scale.
+            node.inputs.extend_from_slice(&graph.nodes[behind[1]].inputs[2..]);
             node.outputs.push(graph.nodes[pool_backward].outputs[0]);
             replaced.extend([behind[1], pool_backward]);
         }

@@ -1,6 +1,6 @@
 //! From a model's graph to a schedule: each pass is one function with one plain-data result that can be printed.
 //!
-//! `autodiff` appends the backward nodes, `fuse` merges element-wise nodes into their producers, `order` drops what
+//! `autodiff` appends the backward nodes, `precision` says what is stored in half precision, `fuse` merges element-wise nodes into their producers, `order` drops what
 //! nobody reads, `plan` lowers nodes to kernels and shares memory by lifetime, `schedule` resolves every operand to
 //! a region of a buffer.
 
@@ -8,6 +8,7 @@ mod autodiff;
 mod fuse;
 mod order;
 mod plan;
+mod precision;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -16,14 +17,17 @@ pub use autodiff::{AutodiffError, autodiff};
 pub use fuse::fuse;
 pub use order::order;
 pub use plan::{Plan, PlanError, PlanOptions, plan};
+pub use precision::precision;
 pub use schedule::{Arena, BufferRole, Pass, Region, Schedule, ScheduledDispatch, schedule};
 
-use crate::graph::Graph;
+use crate::graph::{Graph, ValueId};
 use crate::kernels::Target;
 
-/// Switches for diagnosis; results do not depend on them.
+/// How to compile. Results depend on the precision; the other switches are for diagnosis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileOptions {
+    /// Mixed precision: store activations and filters in f16 (see [`precision`]).
+    pub half: bool,
     /// Merge element-wise nodes into their producers.
     pub fuse: bool,
     /// Share memory between values.
@@ -32,15 +36,15 @@ pub struct CompileOptions {
 
 impl Default for CompileOptions {
     fn default() -> Self {
-        CompileOptions { fuse: true, plan: PlanOptions::default() }
+        CompileOptions { half: false, fuse: true, plan: PlanOptions::default() }
     }
 }
 
 impl CompileOptions {
-    /// Everything on, but for what `NIN_WGPU_NO_FUSION=1` and `NIN_WGPU_NO_PLANNER=1` switch off.
+    /// Single precision with everything on, but for what `NIN_WGPU_NO_FUSION=1` and `NIN_WGPU_NO_PLANNER=1` switch off.
     pub fn from_env() -> Self {
         let is_on = |name: &str| std::env::var_os(name).is_some_and(|v| v == "1");
-        CompileOptions { fuse: !is_on("NIN_WGPU_NO_FUSION"), plan: PlanOptions { share: !is_on("NIN_WGPU_NO_PLANNER") } }
+        CompileOptions { half: false, fuse: !is_on("NIN_WGPU_NO_FUSION"), plan: PlanOptions { share: !is_on("NIN_WGPU_NO_PLANNER") } }
     }
 }
 
@@ -49,6 +53,8 @@ impl CompileOptions {
 pub struct Compiled {
     /// After fusion and ordering.
     pub graph: Graph,
+    /// In mixed precision the state that scales the gradients of a graph that has them ([`crate::ops::LossScale`]).
+    pub loss_scale: Option<ValueId>,
     /// Kernels and memory.
     pub plan: Plan,
     /// What a device runs.
@@ -58,10 +64,11 @@ pub struct Compiled {
 /// Runs all passes behind `autodiff`.
 pub fn compile(mut graph: Graph, target: &Target, options: CompileOptions) -> Result<Compiled, PlanError> {
     order(&mut graph);
+    let loss_scale = if options.half { precision(&mut graph) } else { None };
     if options.fuse {
         fuse(&mut graph);
     }
     let plan = plan(&graph, target, options.plan)?;
     let schedule = schedule(&graph, &plan, target.offset_alignment);
-    Ok(Compiled { graph, plan, schedule })
+    Ok(Compiled { graph, loss_scale, plan, schedule })
 }

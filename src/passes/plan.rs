@@ -31,6 +31,10 @@ pub enum PlanError {
     )]
     #[allow(missing_docs)]
     TooLarge { name: String, shape: String, bytes: u64, limit: u64 },
+    /// A node's operands are stored as no kernel of it takes them.
+    #[error("layer {path}: kernel {kernel} does not take operands in this precision; use --precision f32")]
+    #[allow(missing_docs)]
+    NoKernel { path: String, kernel: String },
 }
 
 /// A value or a node's scratch memory, with its life in node indices, both ends included.
@@ -129,13 +133,19 @@ pub fn plan(graph: &Graph, target: &Target, options: PlanOptions) -> Result<Plan
             };
             plan.values.insert(*output, tenant);
         }
-        let lowered = node.op.lower(&Lowering {
-            target,
-            inputs: node.inputs.iter().map(|id| graph.fact(*id)).collect(),
-            outputs: node.outputs.iter().map(|id| graph.fact(*id)).collect(),
-            is_read: node.outputs.iter().map(is_read).collect(),
-            in_place: inherited.is_some(),
-        });
+        let facts = |ids: &[ValueId]| ids.iter().map(|id| graph.fact(*id)).collect::<Vec<_>>();
+        let (inputs, outputs) = (facts(&node.inputs), facts(&node.outputs));
+        let lowered = node
+            .op
+            .lower(&Lowering {
+                target,
+                inputs: inputs.clone(),
+                outputs: outputs.clone(),
+                is_read: node.outputs.iter().map(is_read).collect(),
+                in_place: inherited.is_some(),
+            })
+            .for_facts(&inputs, &outputs)
+            .map_err(|kernel| PlanError::NoKernel { path: node.path.clone(), kernel: kernel.name() })?;
         for (position, bytes) in lowered.scratch.iter().enumerate() {
             let tenant = plan.add(format!("{}/{} scratch", node.path, node.op.name()), *bytes, index, index);
             plan.scratch.insert((index, position), tenant);

@@ -13,7 +13,7 @@ use crate::data::Batch;
 use crate::gpu::{DispatchTime, Gpu, Submitter};
 use crate::graph::Graph;
 use crate::models::{BuildError, InputOptions, Model, Purpose};
-use crate::passes::{CompileOptions, Pass};
+use crate::passes::Pass;
 use crate::rng::{Stream, purpose};
 use crate::weights::NamedTensor;
 use std::time::{Duration, Instant};
@@ -280,7 +280,7 @@ impl<'a> Engine<'a> {
         let parameters = initial_parameters(&graph, config);
         let tensors: Vec<&NamedTensor> = parameters.iter().collect();
         let batch = config.batch_size;
-        let switches = CompileOptions::from_env();
+        let switches = config.precision.compile_options();
         let runs = match request.mode {
             Mode::Train => {
                 let engine = TrainEngine::new(gpu, model, &options, &input, optimizer(config), batch, batch, &tensors, switches)?;

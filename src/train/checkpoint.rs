@@ -14,6 +14,8 @@ use sha2::{Digest, Sha256};
 
 use super::digest::{HashingWriter, file_sha256, hex};
 use super::error::RunError;
+use crate::ops::LossScale;
+use crate::shape::Element;
 use crate::weights::{self, Encoder, NamedTensor, PARTIAL, label, one_line, replace_file};
 
 const MANIFEST: &str = "manifest.json";
@@ -35,6 +37,8 @@ pub struct Checkpoint {
     pub parameters: Vec<NamedTensor>,
     /// Per kind of optimizer state (`momentum`, ...) its tensors. A kind's name has no `/`.
     pub optimizer: Vec<(String, Vec<NamedTensor>)>,
+    /// Loss scaling of mixed precision.
+    pub loss_scale: Option<LossScale>,
     /// Best test accuracy so far, that of `best.safetensors`.
     pub best_accuracy: Option<f64>,
     /// Sums that the next lines of the metrics are made of.
@@ -72,7 +76,7 @@ impl Checkpoint {
         let file = self.tensors_name(state);
         let path = state.join(&file);
 
-        let encoder = Encoder::new(&label(&path), self.named_tensors(), None)?;
+        let encoder = Encoder::new(&label(&path), self.named_tensors(), None, Element::F32)?;
         let mut written = None;
         replace_file(&path, |writer| {
             let mut writer = HashingWriter::new(writer);
@@ -160,6 +164,7 @@ impl Checkpoint {
             step: self.step,
             epoch: self.epoch,
             step_in_epoch: self.step_in_epoch,
+            loss_scale: self.loss_scale.map(SavedLossScale::from),
             best_accuracy: self.best_accuracy.map(Exact),
             epoch_loss: Exact(self.sums.epoch_loss),
             epoch_correct: self.sums.epoch_correct,
@@ -225,6 +230,8 @@ struct Manifest {
     step: u64,
     epoch: u64,
     step_in_epoch: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_scale: Option<SavedLossScale>,
     best_accuracy: Option<Exact>,
     epoch_loss: Exact,
     epoch_correct: u64,
@@ -236,6 +243,31 @@ struct Manifest {
     config_hash: String,
     data_fingerprint: String,
     tensors: Tensors,
+}
+
+/// Loss scaling, whose floats are f32.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedLossScale {
+    scale: Exact,
+    good_steps: u32,
+    skipped_steps: u32,
+    bias_corrections: [Exact; 2],
+}
+
+impl From<LossScale> for SavedLossScale {
+    fn from(state: LossScale) -> Self {
+        let LossScale { scale, good_steps, skipped_steps, bias_corrections } = state;
+        let bias_corrections = bias_corrections.map(|value| Exact(value.into()));
+        SavedLossScale { scale: Exact(scale.into()), good_steps, skipped_steps, bias_corrections }
+    }
+}
+
+impl From<SavedLossScale> for LossScale {
+    fn from(saved: SavedLossScale) -> Self {
+        let SavedLossScale { scale, good_steps, skipped_steps, bias_corrections } = saved;
+        LossScale { scale: scale.0 as f32, good_steps, skipped_steps, bias_corrections: bias_corrections.map(|value| value.0 as f32) }
+    }
 }
 
 /// The file with the tensors, and how to know that it is whole.
@@ -256,6 +288,7 @@ impl Manifest {
             step_in_epoch: self.step_in_epoch,
             parameters,
             optimizer,
+            loss_scale: self.loss_scale.map(LossScale::from),
             best_accuracy: self.best_accuracy.map(|exact| exact.0),
             sums: RunningSums {
                 epoch_loss: self.epoch_loss.0,

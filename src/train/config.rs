@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::digest::hex;
+use crate::passes::CompileOptions;
+use crate::shape::Element;
 use crate::weights::{ErrorKind, MAX_CHANNELS, MAX_SIDE};
 
 /// Declares an enum whose values have one name in flags, files and messages.
@@ -85,17 +87,34 @@ named_choice! {
     Precision {
         /// 32-bit floats throughout.
         F32 = "f32",
-        /// 16-bit operands where the adapter has them, 32-bit sums and weights.
+        /// Activations and the filters that convolutions read in 16 bits; sums, weights and their gradients in 32.
         Mixed = "mixed",
     }
 }
 
 impl Precision {
-    /// Fails for a format that this version does not compute in.
-    pub fn check_available(self) -> Result<(), ConfigError> {
+    /// How to compile for it, with the environment's switches for diagnosis.
+    pub fn compile_options(self) -> CompileOptions {
+        CompileOptions { half: self == Precision::Mixed, ..CompileOptions::from_env() }
+    }
+}
+
+named_choice! {
+    /// How weight files hold numbers.
+    SaveDtype {
+        /// 32-bit floats, as the weights are trained.
+        F32 = "f32",
+        /// Rounded to 16-bit floats: half the size.
+        F16 = "f16",
+    }
+}
+
+impl SaveDtype {
+    /// The element type of the file.
+    pub fn element(self) -> Element {
         match self {
-            Precision::F32 => Ok(()),
-            Precision::Mixed => Err(ConfigError { flag: "--precision", reason: "mixed is not available in this version: use f32".into() }),
+            SaveDtype::F32 => Element::F32,
+            SaveDtype::F16 => Element::F16,
         }
     }
 }
@@ -172,6 +191,9 @@ pub struct TrainConfig {
     pub head_bias: Option<f64>,
     /// The number format.
     pub precision: Precision,
+    /// How `last.safetensors` and `best.safetensors` hold the weights.
+    #[serde(default = "single", skip_serializing_if = "is_single")]
+    pub save_dtype: SaveDtype,
     /// Use only the first so many training images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_train: Option<usize>,
@@ -297,12 +319,21 @@ impl TrainConfig {
         fixed.initial_weights = None;
         fixed.limit_test = None;
         fixed.log_every = 1;
+        fixed.save_dtype = SaveDtype::F32;
         if fixed.schedule != Schedule::Cosine {
             fixed.epochs = 1;
         }
         // Debug output prints every field and floats without loss.
         hex(&Sha256::digest(format!("{fixed:?}")))
     }
+}
+
+fn single() -> SaveDtype {
+    SaveDtype::F32
+}
+
+fn is_single(dtype: &SaveDtype) -> bool {
+    *dtype == SaveDtype::F32
 }
 
 fn expect(holds: bool, flag: &'static str, value: f64, range: &str) -> Result<(), ConfigError> {
@@ -408,6 +439,8 @@ mod tests {
         assert_eq!(config.hash(), hash_after(|c| c.data = "elsewhere".into()));
         assert_eq!(config.hash(), hash_after(|c| c.log_every = 1));
         assert_eq!(config.hash(), hash_after(|c| c.epochs = 20));
+        assert_eq!(config.hash(), hash_after(|c| c.save_dtype = SaveDtype::F16));
+        assert_ne!(config.hash(), hash_after(|c| c.precision = Precision::Mixed));
         assert_ne!(config.hash(), hash_after(|c| c.seed = 1));
         assert_ne!(config.hash(), hash_after(|c| c.batch_size = 64));
         assert_ne!(config.hash(), hash_after(|c| c.schedule = Schedule::Cosine));

@@ -1,6 +1,6 @@
 //! What each model is trained with where no flag says otherwise, with its source.
 
-use super::config::{Augment, ConfigError, Init, Optimizer, Precision, Schedule, TrainConfig};
+use super::config::{Augment, ConfigError, Init, Optimizer, Precision, SaveDtype, Schedule, TrainConfig};
 
 /// Models that [`TrainConfig::defaults`] knows.
 pub const MODELS: [&str; 4] = ["nin", "nin-cifar", "nin-imagenet", "nin-small"];
@@ -63,6 +63,7 @@ fn d2l(model: &str) -> TrainConfig {
         init: Init::Xavier,
         head_bias: None,
         precision: Precision::F32,
+        save_dtype: SaveDtype::F32,
         limit_train: None,
         limit_test: None,
         shuffle: true,

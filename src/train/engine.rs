@@ -4,9 +4,9 @@ use super::TrainError;
 use crate::data::{Batch, DataError};
 use crate::gpu::{Buffers, DeviceBuffer, DispatchTime, Gpu, GpuError, Program, ReadbackRing, StepUniforms, Submitter};
 use crate::graph::Graph;
-use crate::kernels::Step;
+use crate::kernels::{Dispatch, Step};
 use crate::models::{CompiledNetwork, InputOptions, METRICS_RING, Model, ModelOptions, Purpose, compile};
-use crate::ops::{Optimizer, accumulate, start_sum};
+use crate::ops::{GROWTH_INTERVAL, LossScale, Optimizer, accumulate, start_sum};
 use crate::passes::{Arena, BufferRole, CompileOptions, Pass, Region, ScheduledDispatch};
 use crate::weights::NamedTensor;
 use std::borrow::Cow;
@@ -161,6 +161,9 @@ impl TrainEngine {
         tensors: &[&NamedTensor],
         switches: CompileOptions,
     ) -> Result<Self, TrainError> {
+        if switches.half {
+            gpu.require_f16()?;
+        }
         let network = compile(model, options, input, Purpose::Train, batch, max_pass, gpu.target(), switches)?;
         let parameters = DeviceParameters::upload(gpu, &network.compiled.graph, tensors)?;
         let bytes = parameters.arena.bytes;
@@ -173,21 +176,54 @@ impl TrainEngine {
 
         let whole = |buffer| Region { buffer, offset: 0, bytes };
         let words = (bytes / 4) as usize;
-        let single = |op, dispatch| {
-            let entry = ScheduledDispatch { path: "all parameters".into(), op, pass: Pass::Update, macs: 0, dispatch };
-            Program::new(gpu, &[entry], &loaded.buffers, &loaded.steps)
+        let program = |dispatches: Vec<(&'static str, Dispatch<Region>)>| {
+            let entry = |(op, dispatch)| ScheduledDispatch { path: "all parameters".into(), op, pass: Pass::Update, macs: 0, dispatch };
+            let entries: Vec<_> = dispatches.into_iter().map(entry).collect();
+            Program::new(gpu, &entries, &loaded.buffers, &loaded.steps)
         };
         let gradients = whole(if passes > 1 { BufferRole::GradientSum } else { BufferRole::Gradients });
         let state: Vec<Region> = (0..optimizer.state_buffers().len()).map(|i| whole(BufferRole::OptimizerState(i))).collect();
-        let update = single("update", optimizer.dispatch(words, whole(BufferRole::Parameters), gradients, &state))?;
+        let parameters_region = whole(BufferRole::Parameters);
+        let update = match loaded.network.compiled.loss_scale.map(BufferRole::State) {
+            None => program(vec![("update", optimizer.dispatch(words, parameters_region, gradients, &state))])?,
+            Some(role) => {
+                let scale = Region { buffer: role, offset: 0, bytes: LossScale::fact().bytes() };
+                program(vec![
+                    ("find_overflow", LossScale::find_overflow(words, gradients, scale)),
+                    ("update", optimizer.dispatch_scaled(words, parameters_region, gradients, &state, scale)),
+                    ("update_loss_scale", LossScale::update(&optimizer, GROWTH_INTERVAL, scale)),
+                ])?
+            }
+        };
         let sum = if passes > 1 {
-            let start = single("start_sum", start_sum(words, gradients, whole(BufferRole::Gradients)))?;
-            Some((start, single("accumulate", accumulate(words, gradients, whole(BufferRole::Gradients)))?))
+            let start = program(vec![("start_sum", start_sum(words, gradients, whole(BufferRole::Gradients)))])?;
+            Some((start, program(vec![("accumulate", accumulate(words, gradients, whole(BufferRole::Gradients)))])?))
         } else {
             None
         };
         let ring = ReadbackRing::new(gpu, (METRICS_RING * 16) as u64, READBACKS);
-        Ok(TrainEngine { loaded, parameters, optimizer, update, sum, pending: Vec::new(), next_slot: 0, ring })
+        let engine = TrainEngine { loaded, parameters, optimizer, update, sum, pending: Vec::new(), next_slot: 0, ring };
+        engine.upload_loss_scale(gpu, LossScale::default());
+        Ok(engine)
+    }
+
+    /// The buffer of loss scaling; none in single precision.
+    fn loss_scale_buffer(&self) -> Option<&DeviceBuffer> {
+        self.loaded.network.compiled.loss_scale.and_then(|id| self.loaded.buffers.get(BufferRole::State(id)))
+    }
+
+    /// Sets the state of loss scaling, where there is one.
+    pub fn upload_loss_scale(&self, gpu: &Gpu, state: LossScale) {
+        if let Some(buffer) = self.loss_scale_buffer() {
+            gpu.write(buffer, 0, bytemuck::cast_slice(&state.to_words()));
+        }
+    }
+
+    /// The state of loss scaling after the updates so far; none in single precision.
+    pub fn download_loss_scale(&self, gpu: &Gpu) -> Result<Option<LossScale>, TrainError> {
+        let Some(buffer) = self.loss_scale_buffer() else { return Ok(None) };
+        let bytes = gpu.read(buffer, LossScale::fact().bytes())?;
+        Ok(Some(LossScale::from_words(&bytemuck::pod_collect_to_vec::<u8, u32>(&bytes))))
     }
 
     /// The graph that is trained.
@@ -336,7 +372,7 @@ impl TrainEngine {
         Ok(())
     }
 
-    /// The gradients of the last update.
+    /// The gradients of the last update; in mixed precision times the loss scale before it.
     pub fn download_gradients(&self, gpu: &Gpu) -> Result<Vec<NamedTensor>, TrainError> {
         let role = if self.sum.is_some() { BufferRole::GradientSum } else { BufferRole::Gradients };
         Ok(self.parameters.read(gpu, self.loaded.buffer(role)?, self.graph())?)
@@ -401,6 +437,9 @@ impl ForwardEngine {
         parameters: &DeviceParameters,
         switches: CompileOptions,
     ) -> Result<Self, TrainError> {
+        if switches.half {
+            gpu.require_f16()?;
+        }
         let mut network = compile(model, options, input, purpose, batch, batch, gpu.target(), switches)?;
         if network.micro_batch < batch {
             let fits = network.micro_batch;

@@ -29,7 +29,7 @@ pub struct StepLine {
 }
 
 /// What is written after each epoch. A number that is not finite becomes `null`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochLine {
     /// Counted from 1.
@@ -49,6 +49,12 @@ pub struct EpochLine {
     /// Wall time of the epoch, test included.
     #[serde(deserialize_with = "number_or_null")]
     pub seconds: f64,
+    /// What loss scaling multiplies the loss's gradient by after the epoch; in mixed precision only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+    /// Steps of the run so far that were left out because a gradient overflowed; in mixed precision only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_steps: Option<u64>,
 }
 
 /// A line of either kind.
@@ -146,7 +152,7 @@ mod tests {
     }
 
     fn epoch(epoch: u64) -> EpochLine {
-        EpochLine { epoch, train_loss: 0.5, train_acc: 0.75, test_loss: 0.625, test_acc: 0.7, seconds: 12.5 }
+        EpochLine { epoch, train_loss: 0.5, train_acc: 0.75, test_loss: 0.625, test_acc: 0.7, seconds: 12.5, ..Default::default() }
     }
 
     #[test]
@@ -168,6 +174,12 @@ mod tests {
         );
         let expected = [MetricsLine::Step(step(50, 1)), MetricsLine::Epoch(epoch(1))];
         assert_eq!(read(&path).unwrap(), expected);
+        // Mixed precision has two more.
+        let mixed = EpochLine { loss_scale: Some(65536.0), skipped_steps: Some(2), ..epoch(2) };
+        log.epoch(&mixed).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with("\"seconds\":12.5,\"loss_scale\":65536.0,\"skipped_steps\":2}\n"), "{text}");
+        assert_eq!(read(&path).unwrap().last(), Some(&MetricsLine::Epoch(mixed)));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Using a trained model: probabilities of pictures, accuracy on a data set.
 
 use super::TrainError;
+use super::config::Precision;
 use super::engine::{DeviceParameters, ForwardEngine};
 use super::trainer::expected_tensors;
 use crate::data::{Batch, Loader, Order, Source};
 use crate::gpu::Gpu;
 use crate::models::{BuildError, InputOptions, Model, ModelOptions, Purpose};
-use crate::passes::CompileOptions;
 use crate::weights::{Preprocess, WeightFile};
 use std::sync::Arc;
 
@@ -30,6 +30,7 @@ pub struct Predictor {
 
 impl Predictor {
     /// Compiles `model` for at most `batch` pictures at a time, `pictures` in all as far as is known, and uploads its weights.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         gpu: &Gpu,
         model: &Model,
@@ -38,13 +39,14 @@ impl Predictor {
         weights: &WeightFile,
         batch: usize,
         pictures: usize,
+        precision: Precision,
     ) -> Result<Self, TrainError> {
         let parameters = upload(gpu, model, options, weights)?;
         let [height, width] = options.image_size;
         let input = input_options(preprocess, [options.in_channels, height, width]);
         let batch = batch.max(1);
         let purpose = Purpose::Infer { runs: pictures.div_ceil(batch).max(1) };
-        let engine = ForwardEngine::new(gpu, model, options, &input, purpose, batch, &parameters, CompileOptions::from_env())?;
+        let engine = ForwardEngine::new(gpu, model, options, &input, purpose, batch, &parameters, precision.compile_options())?;
         Ok(Predictor { engine, image_bytes: options.in_channels * height * width })
     }
 
@@ -91,11 +93,12 @@ pub fn evaluate(
     weights: &WeightFile,
     source: Arc<dyn Source>,
     batch: usize,
+    precision: Precision,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Evaluation, TrainError> {
     let parameters = upload(gpu, model, options, weights)?;
     let input = input_options(preprocess, source.shape());
-    let switches = CompileOptions::from_env();
+    let switches = precision.compile_options();
     let mut engine =
         ForwardEngine::new(gpu, model, options, &input, Purpose::Evaluate, batch.clamp(1, source.len().max(1)), &parameters, switches)?;
     let mut labels = Vec::new();

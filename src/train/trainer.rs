@@ -14,9 +14,8 @@ use crate::data::{self, Dataset, Loader, Order, batches_per_epoch};
 use crate::gpu::Gpu;
 use crate::models::{InputOptions, Model, ModelOptions, Purpose};
 use crate::ops::{Augment, Optimizer};
-use crate::passes::CompileOptions;
 use crate::weights::{self, Metadata, NamedTensor, Preprocess};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -204,7 +203,7 @@ impl Run {
             config.images_per_update(),
             config.batch_size,
             &tensors,
-            CompileOptions::from_env(),
+            config.precision.compile_options(),
         )?;
         let evaluator = if dataset.test.is_empty() {
             None
@@ -219,7 +218,7 @@ impl Run {
                 Purpose::Evaluate,
                 batch,
                 engine.parameters(),
-                CompileOptions::from_env(),
+                config.precision.compile_options(),
             )?)
         };
 
@@ -232,6 +231,9 @@ impl Run {
             dir.write_config(&config, &request.command)?;
         } else if let Some(checkpoint) = &checkpoint {
             engine.upload_state(gpu, &checkpoint.optimizer)?;
+            if let Some(state) = checkpoint.loss_scale {
+                engine.upload_loss_scale(gpu, state);
+            }
         }
         let metadata = metadata(&config, &dataset);
         let (epoch, step, step_in_epoch) = checkpoint.as_ref().map_or((0, 0, 0), |c| (c.epoch, c.step, c.step_in_epoch));
@@ -350,6 +352,7 @@ impl Run {
     fn finish_epoch(&mut self, gpu: &Gpu, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let started = Instant::now();
         let (test_loss, test_acc) = self.test(gpu)?;
+        let scaling = self.engine.download_loss_scale(gpu)?;
         let images = self.sums.epoch_images.max(1) as f64;
         let line = EpochLine {
             epoch: self.epoch + 1,
@@ -358,6 +361,8 @@ impl Run {
             test_loss,
             test_acc,
             seconds: self.sums.epoch_seconds + started.elapsed().as_secs_f64(),
+            loss_scale: scaling.map(|state| state.scale.into()),
+            skipped_steps: scaling.map(|state| state.skipped_steps.into()),
         };
         // Without test images the accuracy is not a number: the last epoch counts as the best.
         let is_best = test_acc.is_nan() || self.best_accuracy.is_none_or(|best| test_acc > best);
@@ -374,10 +379,11 @@ impl Run {
         plot::write(&self.dir.metrics(), &self.dir.curves(), self.steps_per_epoch() as u64)?;
         let parameters = self.save(gpu)?;
         if is_best {
-            weights::save(&self.dir.best_weights(), &parameters, Some(&self.metadata))?;
+            self.save_weights(&self.dir.best_weights(), &parameters)?;
         }
+        let scaling = scaling.map_or(String::new(), |s| format!(", loss scale {}, {} steps skipped so far", s.scale, s.skipped_steps));
         self.log.line(&format!(
-            "epoch {}: train loss {:.4}, train accuracy {:.4}, test loss {:.4}, test accuracy {:.4}, {:.1} s",
+            "epoch {}: train loss {:.4}, train accuracy {:.4}, test loss {:.4}, test accuracy {:.4}, {:.1} s{scaling}",
             line.epoch, line.train_loss, line.train_acc, line.test_loss, line.test_acc, line.seconds
         ))?;
         observer.epoch(&line, is_best);
@@ -395,6 +401,10 @@ impl Run {
         Ok((loss, results.iter().filter(|r| r.rank == 0).count() as f64 / images))
     }
 
+    fn save_weights(&self, path: &Path, parameters: &[NamedTensor]) -> Result<(), TrainError> {
+        Ok(weights::save_as(path, parameters, Some(&self.metadata), self.config.save_dtype.element())?)
+    }
+
     /// Writes the checkpoint and `last.safetensors`, and returns the parameters.
     fn save(&self, gpu: &Gpu) -> Result<Vec<NamedTensor>, TrainError> {
         let parameters = self.engine.download(gpu)?;
@@ -404,6 +414,7 @@ impl Run {
             step_in_epoch: self.step_in_epoch,
             parameters,
             optimizer: self.engine.download_state(gpu)?,
+            loss_scale: self.engine.download_loss_scale(gpu)?,
             best_accuracy: self.best_accuracy.filter(|a| a.is_finite()),
             sums: self.sums,
             seed: self.config.seed,
@@ -411,7 +422,7 @@ impl Run {
             data_fingerprint: self.fingerprint.clone(),
         };
         checkpoint.save(&self.dir.state())?;
-        weights::save(&self.dir.last_weights(), &checkpoint.parameters, Some(&self.metadata))?;
+        self.save_weights(&self.dir.last_weights(), &checkpoint.parameters)?;
         Ok(checkpoint.parameters)
     }
 }

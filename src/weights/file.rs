@@ -9,6 +9,8 @@ use serde::Serialize;
 use super::atomic::replace_file;
 use super::error::{WeightsError, label, tensor_name};
 use super::metadata::Metadata;
+use crate::half::{f32_to_f16, round_to_f16};
+use crate::shape::Element;
 
 /// The header's key that is no tensor.
 const METADATA: &str = "__metadata__";
@@ -77,9 +79,14 @@ impl WeightFile {
 /// on nothing but the arguments. Tensors with NaN or infinity are refused, so that a good file is
 /// never replaced by a useless one.
 pub fn save(path: &Path, tensors: &[NamedTensor], metadata: Option<&Metadata>) -> Result<(), WeightsError> {
+    save_as(path, tensors, metadata, Element::F32)
+}
+
+/// [`save`] with numbers of the given type. What half precision cannot hold is refused, too.
+pub fn save_as(path: &Path, tensors: &[NamedTensor], metadata: Option<&Metadata>, element: Element) -> Result<(), WeightsError> {
     let file = label(path);
     let named = tensors.iter().map(|tensor| (tensor.name.clone(), tensor));
-    let encoder = Encoder::new(&file, named, metadata)?;
+    let encoder = Encoder::new(&file, named, metadata, element)?;
     replace_file(path, |writer| encoder.write_to(writer)).map_err(|reason| WeightsError::Write { file, reason })
 }
 
@@ -87,6 +94,7 @@ pub fn save(path: &Path, tensors: &[NamedTensor], metadata: Option<&Metadata>) -
 pub struct Encoder<'a> {
     header: Vec<u8>,
     tensors: Vec<&'a NamedTensor>,
+    element: Element,
 }
 
 /// What the header says about one tensor.
@@ -98,8 +106,8 @@ struct Entry<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    /// Checks `tensors`, each with the name it gets in the file; `file` stands for the file in
-    /// messages.
+    /// Checks `tensors`, each with the name it gets in the file, to be written as `element`; `file`
+    /// stands for the file in messages.
     ///
     /// The header is made here rather than by the `safetensors` crate, which takes the metadata as
     /// a `HashMap` and so orders it anew in every run.
@@ -107,6 +115,7 @@ impl<'a> Encoder<'a> {
         file: &str,
         tensors: impl IntoIterator<Item = (String, &'a NamedTensor)>,
         metadata: Option<&Metadata>,
+        element: Element,
     ) -> Result<Self, WeightsError> {
         let mut map = serde_json::Map::new();
         if let Some(metadata) = metadata {
@@ -118,8 +127,9 @@ impl<'a> Encoder<'a> {
         let mut names = HashSet::from([METADATA.to_string()]);
         let mut offset = 0;
         for (name, tensor) in tensors {
-            let end = offset + size_of_val(tensor.data.as_slice());
-            let entry = if names.insert(name.clone()) { entry(tensor, [offset, end]) } else { Err("its name is already taken".into()) };
+            let end = offset + tensor.data.len() * element.bytes();
+            let entry =
+                if names.insert(name.clone()) { entry(tensor, [offset, end], element) } else { Err("its name is already taken".into()) };
             let entry = entry.map_err(|reason| WeightsError::Unwritable { file: file.to_string(), tensor: tensor_name(&name), reason })?;
             map.insert(name, entry);
             kept.push(tensor);
@@ -128,7 +138,7 @@ impl<'a> Encoder<'a> {
         let mut header = serde_json::Value::Object(map).to_string().into_bytes();
         // The tensors begin at a multiple of 8 bytes, as the format asks.
         header.resize(header.len().next_multiple_of(8), b' ');
-        Ok(Self { header, tensors: kept })
+        Ok(Self { header, tensors: kept, element })
     }
 
     /// Writes the whole file.
@@ -139,7 +149,10 @@ impl<'a> Encoder<'a> {
         for tensor in &self.tensors {
             for chunk in tensor.data.chunks(16 * 1024) {
                 bytes.clear();
-                bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
+                match self.element {
+                    Element::F32 => bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes())),
+                    Element::F16 => bytes.extend(chunk.iter().flat_map(|value| f32_to_f16(*value).to_le_bytes())),
+                }
                 writer.write_all(&bytes)?;
             }
         }
@@ -147,7 +160,7 @@ impl<'a> Encoder<'a> {
     }
 }
 
-fn entry(tensor: &NamedTensor, data_offsets: [usize; 2]) -> Result<serde_json::Value, String> {
+fn entry(tensor: &NamedTensor, data_offsets: [usize; 2], element: Element) -> Result<serde_json::Value, String> {
     let (count, shape) = (tensor.data.len(), &tensor.shape);
     if shape.iter().product::<usize>() != count {
         return Err(format!("{count} elements do not fill shape {shape:?}"));
@@ -155,7 +168,14 @@ fn entry(tensor: &NamedTensor, data_offsets: [usize; 2]) -> Result<serde_json::V
     if let Some((index, value)) = non_finite(&tensor.data) {
         return Err(format!("it holds {value} at element {index}"));
     }
-    serde_json::to_value(Entry { dtype: "F32", shape, data_offsets }).map_err(|error| error.to_string())
+    let dtype = match element {
+        Element::F32 => "F32",
+        Element::F16 => "F16",
+    };
+    if let Some((index, value)) = tensor.data.iter().enumerate().find(|(_, v)| element == Element::F16 && round_to_f16(**v).is_infinite()) {
+        return Err(format!("it holds {value} at element {index}, too much for f16: use --save-dtype f32"));
+    }
+    serde_json::to_value(Entry { dtype, shape, data_offsets }).map_err(|error| error.to_string())
 }
 
 /// Index and value of the first NaN or infinity, found by bit pattern.
@@ -187,6 +207,25 @@ mod tests {
 
     fn expected(tensors: &[NamedTensor]) -> Vec<(String, Vec<usize>)> {
         tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
+    }
+
+    #[test]
+    fn half_precision_is_rounded_half_as_large_and_refuses_what_it_cannot_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let mut tensors = example_tensors();
+        tensors[1].data = vec![0.1, -65504.0];
+        save_as(&path, &tensors, Some(&example()), Element::F16).unwrap();
+        let half = load(&path).unwrap();
+        assert_eq!(half.tensors[0], tensors[0]);
+        assert_eq!(half.tensors[1].data, [0.099975586, -65504.0]);
+        let bytes = fs::read(&path).unwrap();
+        let view = SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(view.tensor("0.0.weight").unwrap().data().len(), 2 * 18);
+        tensors[1].data[1] = 65520.0;
+        let error = save_as(&path, &tensors, None, Element::F16).unwrap_err();
+        assert!(error.to_string().contains("0.0.bias") && error.to_string().contains("--save-dtype f32"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), bytes);
     }
 
     #[test]

@@ -7,7 +7,6 @@
 mod atomic;
 mod error;
 mod file;
-mod half;
 mod metadata;
 mod parse;
 
@@ -15,7 +14,7 @@ pub(crate) use atomic::PARTIAL;
 pub use atomic::replace_file;
 pub use error::{ErrorKind, WeightsError};
 pub(crate) use error::{label, one_line};
-pub use file::{Encoder, NamedTensor, WeightFile, save};
+pub use file::{Encoder, NamedTensor, WeightFile, save, save_as};
 pub(crate) use metadata::{MAX_CHANNELS, MAX_SIDE};
 pub use metadata::{Metadata, MetadataError, Preprocess};
 pub use parse::{from_bytes, load};

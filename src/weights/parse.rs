@@ -11,8 +11,8 @@ use safetensors::tensor::Metadata as Header;
 
 use super::error::{WeightsError, label, one_line, tensor_name};
 use super::file::{NamedTensor, WeightFile, non_finite};
-use super::half::{bf16_to_f32, f16_to_f32};
 use super::metadata::Metadata;
+use crate::half::{bf16_to_f32, f16_to_f32};
 
 /// Largest file that is read: no model here comes near it.
 const MAX_FILE_BYTES: u64 = 4 << 30;

@@ -47,9 +47,6 @@ fn wrong_arguments_are_2() {
         assert_eq!(ran.code, Some(2), "{line:?}: {ran}");
         assert!(ran.stdout.is_empty() && ran.stderr.contains("error: "), "{line:?}: {ran}");
     }
-    // As `train` says it.
-    let error = run(&["bench", "--precision", "mixed"]).fails(2);
-    assert!(error.contains("--precision") && error.contains("use f32"), "{error}");
 }
 
 fn number(value: &Value) -> f64 {

@@ -5,6 +5,7 @@ mod faults;
 mod infer;
 #[cfg(unix)]
 mod interrupt;
+mod mixed;
 mod support;
 mod torch;
 mod train;
@@ -20,6 +21,8 @@ pub enum Needs {
     /// Linux: its Vulkan loader's variables, `/dev/full`, a shell's limits.
     Linux,
     Device,
+    /// A device with f16.
+    Half,
     /// A device, and PyTorch behind `NIN_WGPU_PYTHON`.
     Torch,
 }
@@ -29,7 +32,9 @@ pub type Test = (&'static str, Needs, fn());
 
 fn main() {
     let arguments = Arguments::from_args();
-    let has_device = !nin_wgpu::gpu::adapters().is_empty();
+    let adapters = nin_wgpu::gpu::adapters();
+    let has_device = !adapters.is_empty();
+    let has_half = adapters.first().is_some_and(|adapter| adapter.features.iter().any(|feature| feature == "SHADER_F16"));
     if !has_device {
         eprintln!("no adapter: tests that need one are reported as ignored");
     }
@@ -39,6 +44,7 @@ fn main() {
         ("weights", weights::TESTS),
         ("train", train::TESTS),
         ("bench", bench::TESTS),
+        ("mixed", mixed::TESTS),
         #[cfg(unix)]
         ("interrupt", interrupt::TESTS),
         ("faults", faults::TESTS),
@@ -51,6 +57,7 @@ fn main() {
                 Needs::Nothing => true,
                 Needs::Linux => cfg!(target_os = "linux"),
                 Needs::Device => has_device,
+                Needs::Half => has_half,
                 Needs::Torch => has_device && torch::python().is_some(),
             };
             let run = *test;

@@ -6,7 +6,8 @@ use nin_wgpu::gpu::Gpu;
 use nin_wgpu::gpu::verify::run_case;
 use nin_wgpu::graph::Case;
 use nin_wgpu::kernels::{DeviceClass, Target};
-use nin_wgpu::ops::REGISTRY;
+use nin_wgpu::ops::{Layer, REGISTRY};
+use nin_wgpu::shape::Element;
 
 pub const CLASSES: [(DeviceClass, &str); 3] =
     [(DeviceClass::Cpu, "cpu"), (DeviceClass::Integrated, "integrated"), (DeviceClass::Discrete, "discrete")];
@@ -19,24 +20,51 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
             trials.push(trial(device, name, move |gpu| run_all(gpu, class, (layer.cases)(false))));
         }
     }
+    for layer in REGISTRY.iter().filter(|layer| has_half_kernels(layer)) {
+        for (class, label) in CLASSES {
+            let name = format!("registry in f16::{}::{label}", layer.name);
+            trials.push(half_trial(device, name, move |gpu| run_all_as(gpu, class, (layer.half_cases)(false), Element::F16)));
+        }
+    }
     trials
+}
+
+/// Whether a layer has anything to store in half precision.
+fn has_half_kernels(layer: &Layer) -> bool {
+    !["softmax", "cross_entropy", "metrics"].contains(&layer.name)
+}
+
+/// A test of a device with f16; ignored where there is none, as on SwiftShader.
+pub fn half_trial(
+    device: Option<&Device>,
+    name: impl Into<String>,
+    test: impl FnOnce(&Gpu) -> Result<(), String> + Send + 'static,
+) -> Trial {
+    let able = device.filter(|gpu| gpu.target().f16);
+    trial(able, name, test)
 }
 
 /// Runs cases with every kernel of a class that the device may be given, whatever the size of the case; the error lists
 /// those that failed.
 pub fn run_all(gpu: &Gpu, class: DeviceClass, cases: Vec<Case>) -> Result<(), String> {
+    run_all_as(gpu, class, cases, Element::F32)
+}
+
+/// [`run_all`] with activations and filters stored as `element`.
+pub fn run_all_as(gpu: &Gpu, class: DeviceClass, cases: Vec<Case>, element: Element) -> Result<(), String> {
     let targets = Target { class, ..gpu.target().clone() }.with_every_choice();
     let mut count = 0;
     let mut failed = Vec::new();
     for case in cases {
         let has_variants = case.op.name().starts_with("conv2d");
         for target in targets.iter().take(if has_variants { usize::MAX } else { 1 }) {
-            count += 1;
-            match run_case(gpu, target, &case) {
-                Ok(Ok(_)) => {}
-                Ok(Err(message)) => failed.push(format!("{} {}: {message}", case.op.name(), case.name)),
+            match run_case(gpu, target, &case, element) {
+                Ok(None) => continue,
+                Ok(Some(Ok(_))) => {}
+                Ok(Some(Err(message))) => failed.push(format!("{} {}: {message}", case.op.name(), case.name)),
                 Err(error) => return Err(format!("{} {}: {error}", case.op.name(), case.name)),
             }
+            count += 1;
         }
     }
     if count == 0 {

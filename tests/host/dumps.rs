@@ -2,9 +2,11 @@
 //!
 //! `UPDATE_GOLDENS=1 cargo test --release --test host` writes the texts anew; the difference belongs into review.
 
+use nin_wgpu::graph::{Value, ValueKind};
 use nin_wgpu::kernels::{BindingKind, DeviceClass, Target};
 use nin_wgpu::models::{InputOptions, MODELS, Model, Purpose, compile, compiled};
 use nin_wgpu::passes::{BufferRole, CompileOptions, Compiled, PlanOptions, Region};
+use nin_wgpu::shape::{Element, Layout};
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
@@ -19,8 +21,14 @@ fn model(name: &str) -> &'static Model {
 }
 
 fn compile_for(name: &str, batch: usize, class: DeviceClass, train: bool) -> Compiled {
+    compile_as(name, batch, class, train, false)
+}
+
+/// With `half` in mixed precision.
+fn compile_as(name: &str, batch: usize, class: DeviceClass, train: bool, half: bool) -> Compiled {
     let model = model(name);
-    compiled(model, &model.defaults, batch, &Target::baseline(class), train).unwrap()
+    let switches = CompileOptions { half, ..CompileOptions::default() };
+    compiled(model, &model.defaults, batch, &Target::baseline(class), train, switches).unwrap()
 }
 
 /// Every model, purpose and device class at a few batch sizes, with what to call it.
@@ -29,9 +37,9 @@ fn variety() -> Vec<(String, Compiled)> {
     for model in MODELS {
         for class in CLASSES {
             for train in [true, false] {
-                for batch in [1, 5] {
-                    let name = format!("{} {class:?} train={train} batch {batch}", model.name);
-                    all.push((name, compile_for(model.name, batch, class, train)));
+                for (batch, half) in [(1, false), (5, false), (1, true), (5, true)] {
+                    let name = format!("{} {class:?} train={train} batch {batch} half={half}", model.name);
+                    all.push((name, compile_as(model.name, batch, class, train, half)));
                 }
             }
         }
@@ -46,7 +54,7 @@ fn dumps_are_the_golden_ones() {
     let mut expected = BTreeMap::new();
     for name in GOLDEN_MODELS {
         for train in [true, false] {
-            let Compiled { graph, plan, schedule } = compile_for(name, GOLDEN_BATCH, DeviceClass::Discrete, train);
+            let Compiled { graph, plan, schedule, .. } = compile_for(name, GOLDEN_BATCH, DeviceClass::Discrete, train);
             let purpose = if train { "train" } else { "infer" };
             for (what, text) in [("graph", graph.to_string()), ("plan", plan.to_string()), ("schedule", schedule.to_string())] {
                 expected.insert(format!("{name}-{purpose}-{what}.txt"), text);
@@ -55,6 +63,9 @@ fn dumps_are_the_golden_ones() {
     }
     let schedule = compile_for("nin-small", GOLDEN_BATCH, DeviceClass::Cpu, true).schedule;
     expected.insert("nin-small-train-schedule-cpu.txt".into(), schedule.to_string());
+    let mixed = compile_as("nin-small", GOLDEN_BATCH, DeviceClass::Discrete, true, true);
+    expected.insert("nin-small-mixed-train-graph.txt".into(), mixed.graph.to_string());
+    expected.insert("nin-small-mixed-train-schedule.txt".into(), mixed.schedule.to_string());
 
     if update {
         fs::create_dir_all(&folder).unwrap();
@@ -91,7 +102,7 @@ fn first_difference(golden: &str, text: &str) -> String {
 fn dumps_are_stable_from_run_to_run() {
     for train in [true, false] {
         let texts = || {
-            let Compiled { graph, plan, schedule } = compile_for("nin-cifar", 3, DeviceClass::Cpu, train);
+            let Compiled { graph, plan, schedule, .. } = compile_for("nin-cifar", 3, DeviceClass::Cpu, train);
             format!("{graph}{plan}{schedule}")
         };
         assert_eq!(texts(), texts());
@@ -125,12 +136,36 @@ fn plans_come_close_to_the_lower_bound() {
 }
 
 #[test]
+fn mixed_precision_stores_activations_in_half_the_bytes() {
+    for name in GOLDEN_MODELS {
+        for class in CLASSES {
+            let [single, mixed] = [false, true].map(|half| compile_as(name, 16, class, true, half));
+            let share = mixed.plan.bytes() as f64 / single.plan.bytes() as f64;
+            assert!((0.45..0.75).contains(&share), "{name} {class:?}: {share}");
+            assert!(single.loss_scale.is_none() && mixed.loss_scale.is_some());
+            let half = |compiled: &Compiled| {
+                let is_half = |value: &Value| value.fact.element == Element::F16;
+                compiled.graph.values().filter(|(_, value)| is_half(value)).map(|(_, value)| value.clone()).collect::<Vec<_>>()
+            };
+            assert!(half(&single).is_empty());
+            let stored = half(&mixed);
+            assert!(stored.iter().all(|value| matches!(value.fact.layout, Layout::Activation | Layout::Filter)), "{name}");
+            assert!(stored.iter().all(|value| value.kind == ValueKind::Temporary), "{name}: what is kept or trained stays in f32");
+            // Filters are converted once, however many nodes read them.
+            let casts = mixed.graph.nodes.iter().filter(|node| node.op.name() == "cast").count();
+            let filters = mixed.graph.parameters.iter().filter(|p| mixed.graph.fact(p.value).layout == Layout::Filter).count();
+            assert_eq!((casts, casts), (filters, stored.iter().filter(|value| value.fact.layout == Layout::Filter).count()), "{name}");
+        }
+    }
+}
+
+#[test]
 fn sharing_saves_memory_and_changes_no_kernel_order() {
     for name in GOLDEN_MODELS {
         let model = model(name);
         let target = Target::baseline(DeviceClass::Discrete);
         let build = |share| {
-            let switches = CompileOptions { fuse: true, plan: PlanOptions { share } };
+            let switches = CompileOptions { plan: PlanOptions { share }, ..CompileOptions::default() };
             let input = InputOptions::plain(&model.defaults);
             compile(model, &model.defaults, &input, Purpose::Train, 4, 4, &target, switches).unwrap().compiled
         };
@@ -176,7 +211,7 @@ fn everything_read_has_been_written() {
     for (name, Compiled { graph, .. }) in variety() {
         let mut written: Vec<bool> = graph
             .values()
-            .map(|(_, value)| matches!(value.kind, nin_wgpu::graph::ValueKind::Input | nin_wgpu::graph::ValueKind::Parameter(_)))
+            .map(|(_, value)| matches!(value.kind, ValueKind::Input | ValueKind::Parameter(_)) || value.name == "loss scale")
             .collect();
         for node in &graph.nodes {
             for input in &node.inputs {

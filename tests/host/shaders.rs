@@ -5,6 +5,7 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage};
 use nin_wgpu::kernels::{ALL, Binding, BindingKind, Kernel};
+use nin_wgpu::shape::Element;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// WebGPU's defaults, and the workgroup memory of the smallest devices.
@@ -23,10 +24,17 @@ fn subgroup_modules() -> BTreeSet<&'static str> {
     ALL.iter().filter(|kernel| kernel.subgroups).map(|kernel| kernel.module).collect()
 }
 
-/// Parses and validates with no optional capability (f16, 64-bit numbers, ...) but subgroups where the table says so.
+/// Shaders that need f16: the twins of those that store activations.
+fn f16_modules() -> BTreeSet<&'static str> {
+    ALL.iter().filter(|kernel| kernel.f16).map(|kernel| kernel.module).collect()
+}
+
+/// Parses and validates with no optional capability (64-bit numbers, ...) but subgroups and f16 where the table says so.
 fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
-    let capabilities = if subgroup_modules().contains(name) { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    let mut capabilities = Capabilities::empty();
+    capabilities.set(Capabilities::SUBGROUP, subgroup_modules().contains(name));
+    capabilities.set(Capabilities::SHADER_FLOAT16, f16_modules().contains(name));
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
@@ -56,13 +64,18 @@ fn the_table_holds_every_entry_point() {
         .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
         .collect();
     files.sort();
-    assert_eq!(files, modules().into_keys().collect::<Vec<_>>());
+    let in_single = |name: &&str| !f16_modules().contains(name);
+    assert_eq!(files, modules().into_keys().filter(in_single).collect::<Vec<_>>());
     for (name, source) in modules() {
         let (module, _) = validated(name, source);
         let mut in_shader: Vec<&str> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
         let mut in_table: Vec<&str> = ALL.iter().filter(|kernel| kernel.module == name).map(|kernel| kernel.entry).collect();
         in_shader.sort_unstable();
         in_table.sort_unstable();
+        // A twin's entry point that would be the same as in single precision is not in the table.
+        if f16_modules().contains(name) {
+            in_shader.retain(|entry| in_table.contains(entry));
+        }
         assert_eq!(in_shader, in_table, "{name}");
     }
 }
@@ -129,17 +142,40 @@ fn kernels_keep_to_the_limits_of_every_device() {
 
 #[test]
 fn only_convolutions_for_subgroups_need_them() {
-    assert_eq!(subgroup_modules(), BTreeSet::from(["conv2d_subgroup", "conv2d_subgroup_narrow", "conv2d_subgroup_textures"]));
+    let names = ["conv2d_subgroup", "conv2d_subgroup_narrow", "conv2d_subgroup_textures"];
+    let expected = names.iter().flat_map(|name| [name.to_string(), format!("{name}_f16")]).collect::<BTreeSet<String>>();
+    assert_eq!(subgroup_modules().into_iter().map(str::to_string).collect::<BTreeSet<_>>(), expected);
 }
 
 #[test]
-fn kernels_ask_for_no_extension() {
+fn kernels_ask_for_no_extension_but_f16() {
     for (name, source) in modules() {
-        for line in source.lines() {
-            let line = line.trim();
-            assert!(!line.starts_with("enable ") && !line.starts_with("requires "), "{name}: {line}");
-        }
+        let asked: Vec<&str> =
+            source.lines().map(str::trim).filter(|line| line.starts_with("enable ") || line.starts_with("requires ")).collect();
+        let expected: &[&str] = if f16_modules().contains(name) { &["enable f16;"] } else { &[] };
+        assert_eq!(asked, expected, "{name}");
     }
+}
+
+#[test]
+fn twins_differ_from_their_kernels_in_what_they_store_only() {
+    let mut twins = 0;
+    for kernel in ALL {
+        let Some(twin) = kernel.half else { continue };
+        twins += 1;
+        let name = twin.name();
+        assert!(twin.f16 && !kernel.f16 && twin.half.is_none() && kernel.subgroups == twin.subgroups, "{name}");
+        assert_eq!((twin.entry, twin.workgroup_size, twin.workgroup_bytes), (kernel.entry, kernel.workgroup_size, kernel.workgroup_bytes));
+        let bindings = |kernel: &Kernel| kernel.bindings.iter().map(|b| (b.index, b.name, b.kind)).collect::<Vec<_>>();
+        assert_eq!(bindings(twin), bindings(kernel), "{name}");
+        assert!(kernel.bindings.iter().all(|binding| binding.element == Element::F32), "{name}");
+        let halves: Vec<&str> = twin.bindings.iter().filter(|b| b.element == Element::F16).map(|b| b.name).collect();
+        let allowed = ["x", "y", "dx", "dy", "a", "b", "weight", "source"];
+        assert!(!halves.is_empty() && halves.iter().all(|name| allowed.contains(name)), "{name}: {halves:?}");
+        assert_eq!(twin.for_elements(&twin.storage().map(|b| b.element).collect::<Vec<_>>()).map(Kernel::name), Some(name));
+    }
+    assert_eq!(twins, ALL.iter().filter(|kernel| kernel.f16).count());
+    assert!(twins > 50, "{twins}");
 }
 
 #[test]
@@ -159,6 +195,8 @@ fn every_kernel_writes_and_bindings_are_apart() {
 fn no_kernel_adds_to_floats_atomically() {
     for (name, source) in modules() {
         let code: String = source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
-        assert!(!code.contains("atomic"), "{name}: results would depend on the order of execution");
+        // A flag that is only ever set comes out the same in any order.
+        let is_flag = name == "loss_scale" && code.matches("atomic").count() == 2;
+        assert!(is_flag && code.contains("atomicStore(") && code.contains("atomic<u32>") || !code.contains("atomic"), "{name}");
     }
 }

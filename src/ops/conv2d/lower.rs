@@ -108,7 +108,7 @@ impl Variant {
     /// The same with `operands` brought into textures where that pays and the device's textures hold them.
     fn through_textures(self, target: &Target, macs: u64, operands: [&Fact; 2]) -> Self {
         let quads: u64 = operands.iter().map(|fact| fact.words() as u64 / 4).sum();
-        let fits = operands.iter().all(|fact| fact.bytes() <= target.max_texture_bytes.min(target.max_buffer_bytes));
+        let fits = operands.iter().all(|fact| texture_bytes_of(fact) <= target.max_texture_bytes.min(target.max_buffer_bytes));
         let pays = macs * SUBGROUP_LOADS / SUBGROUP_MACS >= quads.saturating_mul(target.texture_reuse);
         if self == Self::Subgroup && fits && pays { Self::SubgroupTextures } else { self }
     }
@@ -206,9 +206,14 @@ fn in_two_stages(accumulate: Dispatch<Operand>, reduce: Dispatch<Operand>, eleme
     Lowered { dispatches: vec![accumulate, reduce], scratch: vec![elements as u64 * u64::from(splits) * 4], ..Default::default() }
 }
 
+/// Bytes of the texture that holds a tensor: f32 in either precision.
+fn texture_bytes_of(fact: &Fact) -> u64 {
+    fact.words() as u64 * 4
+}
+
 /// `lowered` with two operands, given with their facts, copied into the node's textures first.
 fn with_textures(operands: [(Operand, &Fact); 2], mut lowered: Lowered) -> Lowered {
-    lowered.textures = operands.iter().map(|(_, fact)| fact.bytes()).collect();
+    lowered.textures = operands.iter().map(|(_, fact)| texture_bytes_of(fact)).collect();
     let copies = operands.iter().enumerate().map(|(index, (operand, fact))| {
         let quads = fact.words() / 4;
         let params = texture_copy::Params { quads: quads as u32, ..Default::default() };

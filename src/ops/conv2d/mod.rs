@@ -4,8 +4,8 @@ mod cases;
 mod lower;
 mod reference;
 
-pub(super) use cases::cases;
-pub use cases::{Direction, ShapeCase, exact_case, real_case};
+pub use cases::{Direction, ShapeCase, exact_case, exact_half_case, real_case};
+pub(super) use cases::{cases, half_cases};
 
 use crate::graph::{Gradient, GraphError, Lowered, Lowering, Op, ValueId};
 use crate::kernels::Step;

@@ -18,6 +18,7 @@ fn example(step: u64) -> Checkpoint {
             ("first".into(), vec![tensor("0.0.weight", 0.5), tensor("0.0.bias", 0.25)]),
             ("second".into(), vec![tensor("0.0.weight", 1e-30)]),
         ],
+        loss_scale: Some(LossScale { scale: 4096.0, good_steps: 9, skipped_steps: 2, bias_corrections: [0.1, 1e-3] }),
         best_accuracy: Some(0.1 + 0.2),
         sums: RunningSums {
             epoch_loss: 0.1 + 0.7,

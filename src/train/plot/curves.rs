@@ -83,7 +83,7 @@ mod tests {
     }
 
     fn epoch(epoch: u64, test_loss: f64, test_acc: f64) -> MetricsLine {
-        MetricsLine::Epoch(EpochLine { epoch, train_loss: 0.5, train_acc: 0.81, test_loss, test_acc, seconds: 1.0 })
+        MetricsLine::Epoch(EpochLine { epoch, train_loss: 0.5, train_acc: 0.81, test_loss, test_acc, seconds: 1.0, ..Default::default() })
     }
 
     #[test]

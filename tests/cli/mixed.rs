@@ -1,0 +1,152 @@
+//! `--precision mixed` and `--save-dtype f16`: what a run learns, its files, and where it cannot run.
+
+use crate::Needs::{Device, Half};
+use crate::Test;
+use crate::support::{finish, keys, metrics, mini_fashion, program, run, sample, small_run, tensors, word};
+use std::fs;
+use std::path::Path;
+
+pub const TESTS: &[Test] = &[
+    ("mixed_learns_as_f32_does", Half, mixed_learns_as_f32_does),
+    ("a_mixed_run_repeats_and_goes_on_exactly", Half, a_mixed_run_repeats_and_goes_on_exactly),
+    ("mixed_answers_as_f32_does", Half, mixed_answers_as_f32_does),
+    ("bench_measures_mixed", Half, bench_measures_mixed),
+    ("without_f16_mixed_is_5_and_says_what_is_missing", Device, without_f16_mixed_is_5_and_says_what_is_missing),
+    ("weights_in_half_precision_are_half_as_large", Device, weights_in_half_precision_are_half_as_large),
+];
+
+fn number(line: &serde_json::Value, key: &str) -> f64 {
+    line[key].as_f64().unwrap_or_else(|| panic!("no number {key} in {line}"))
+}
+
+fn mixed_learns_as_f32_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| word(folder.path().join(name));
+    let data = mini_fashion();
+    let train = |precision: &str| {
+        let more = ["--limit-train", "1500", "--limit-test", "500", "--log-every", "20", "--precision", precision, "--out", &at(precision)];
+        run(&small_run(&data, &more)).done();
+        metrics(&folder.path().join(precision)).into_iter().filter(|line| line.get("train_loss").is_some()).collect::<Vec<_>>()
+    };
+    let (single, mixed) = (train("f32"), train("mixed"));
+    assert_eq!(keys(&single[1]), ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "seconds"]);
+    assert_eq!(keys(&mixed[1])[6..], ["loss_scale", "skipped_steps"]);
+    assert!(number(&mixed[1], "loss_scale") >= 1.0 && number(&mixed[1], "skipped_steps") < 20.0, "{}", mixed[1]);
+    // A tenth of the data, so that neither has settled; they stay close all the same.
+    let (a, b) = (&single[1], &mixed[1]);
+    assert!(number(b, "train_loss") < number(&mixed[0], "train_loss"), "{mixed:?}");
+    assert!((number(a, "train_loss") - number(b, "train_loss")).abs() < 0.1 * number(a, "train_loss"), "{a} {b}");
+    assert!((number(a, "test_acc") - number(b, "test_acc")).abs() < 0.08, "{a} {b}");
+    let log = fs::read_to_string(folder.path().join("mixed/train.log")).unwrap();
+    assert!(log.contains("loss scale") && log.contains("skipped"), "{log}");
+}
+
+/// The configuration of a finished run is lengthened by hand, which may be done, and the run goes on.
+fn a_mixed_run_repeats_and_goes_on_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let data = mini_fashion();
+    let train = |name: &str, epochs: &str| {
+        let out = word(at(name));
+        let more = ["--precision", "mixed", "--optimizer", "adam", "--schedule", "constant", "--epochs", epochs, "--out", &out];
+        run(&small_run(&data, &more)).done();
+    };
+    let same = |one: &Path, other: &Path| {
+        for file in ["last.safetensors", "best.safetensors"] {
+            assert!(fs::read(one.join(file)).unwrap() == fs::read(other.join(file)).unwrap(), "{file} differs");
+        }
+    };
+    train("whole", "2");
+    train("again", "2");
+    same(&at("whole"), &at("again"));
+    train("halved", "1");
+    let config = at("halved").join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains("precision = \"mixed\"") && text.contains("epochs = 1\n"), "{text}");
+    fs::write(&config, text.replace("epochs = 1\n", "epochs = 2\n")).unwrap();
+    let manifest = fs::read_to_string(at("halved").join("state/manifest.json")).unwrap();
+    assert!(manifest.contains("\"loss_scale\"") && manifest.contains("\"skipped_steps\""), "{manifest}");
+    run(&["train", "--resume", &word(at("halved"))]).done();
+    // The recipe in the metadata tells how the run was asked for; the numbers are the same.
+    assert_eq!(tensors(&at("whole").join("last.safetensors")), tensors(&at("halved").join("last.safetensors")));
+    let (whole, halved) = (metrics(&at("whole")), metrics(&at("halved")));
+    for (one, other) in whole.iter().zip(&halved) {
+        for key in ["loss", "train_loss", "test_loss", "loss_scale", "skipped_steps"] {
+            assert_eq!(one.get(key), other.get(key), "{key}: {one} {other}");
+        }
+    }
+    assert_eq!(whole.len(), halved.len());
+    let refusal = run(&["train", "--resume", &word(at("halved")), "--precision", "f32"]);
+    assert!(refusal.fails(2).contains("--precision"), "{refusal}");
+}
+
+fn mixed_answers_as_f32_does() {
+    let answer = |precision: &str| run(&["infer", "--json", "--precision", precision, &sample()]).done().json()[0].clone();
+    let (single, mixed) = (answer("f32"), answer("mixed"));
+    for rank in 0..2 {
+        let (a, b) = (&single["predictions"][rank], &mixed["predictions"][rank]);
+        assert_eq!(a["class"], b["class"]);
+        assert!((number(a, "probability") - number(b, "probability")).abs() < 0.02, "{a} {b}");
+    }
+    assert_ne!(single, mixed, "were these two precisions?");
+    let evaluate = |precision: &str| {
+        let weights = word(crate::support::project("assets/nin-small-fashion.safetensors"));
+        run(&["eval", "--weights", &weights, "--data", &mini_fashion(), "--limit", "400", "--precision", precision, "--json"]).done().json()
+    };
+    let (single, mixed) = (evaluate("f32"), evaluate("mixed"));
+    assert!((number(&single, "top1") - number(&mixed, "top1")).abs() <= 0.005, "{} {}", single["top1"], mixed["top1"]);
+    assert!((number(&single, "loss") - number(&mixed, "loss")).abs() < 0.01, "{} {}", single["loss"], mixed["loss"]);
+}
+
+fn bench_measures_mixed() {
+    let measure = |precision: &str, mode: &str| {
+        let line = ["bench", "-q", "--json", "--batch-size", "16", "--steps", "2", "--precision", precision, "--mode", mode];
+        let json = run(&line).done().json();
+        assert_eq!(json["precision"], precision);
+        number(&json, "peak_gpu_bytes")
+    };
+    for mode in ["train", "infer"] {
+        let share = measure("mixed", mode) / measure("f32", mode);
+        assert!((0.4..0.9).contains(&share), "{mode}: {share}");
+    }
+}
+
+fn without_f16_mixed_is_5_and_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, data) = (word(folder.path().join("run")), mini_fashion());
+    for line in [
+        small_run(&data, &["--precision", "mixed", "--out", &out]),
+        vec!["bench", "--precision", "mixed", "--steps", "1"],
+        vec!["infer", "--precision", "mixed", &sample()],
+    ] {
+        let ran = finish(&program(&line).env("NIN_WGPU_DEFAULT_LIMITS", "1").output().unwrap());
+        assert_eq!(ran.code, Some(5), "{ran}");
+        let [error] = &ran.errors()[..] else { panic!("not one error: {ran}") };
+        assert!(error.contains("SHADER_F16") && error.contains("--precision f32"), "{ran}");
+    }
+    assert!(!Path::new(&out).exists(), "a run that never began left a folder");
+}
+
+fn weights_in_half_precision_are_half_as_large() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, data) = (word(folder.path().join("run")), mini_fashion());
+    run(&small_run(&data, &["--epochs", "1", "--save-dtype", "f16", "--out", &out])).done();
+    let path = folder.path().join("run/last.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert!(file.tensors().iter().all(|(_, view)| view.dtype() == safetensors::Dtype::F16));
+    assert_eq!(file.tensors().iter().map(|(_, view)| view.data().len()).sum::<usize>(), 2 * 71_274);
+    let config = fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
+    assert!(config.contains("save_dtype = \"f16\""), "{config}");
+    // The state that a run goes on from is not rounded, and the file serves like any other.
+    let state = fs::read_dir(folder.path().join("run/state")).unwrap().map(|entry| entry.unwrap().path());
+    let state = state.into_iter().find(|path| path.extension().is_some_and(|e| e == "safetensors")).unwrap();
+    let exact = tensors(&state);
+    assert!(exact.iter().any(|tensor| tensor.data.iter().any(|v| nin_wgpu::half::round_to_f16(*v) != *v)));
+    for rounded in tensors(&path) {
+        let exact = exact.iter().find(|tensor| tensor.name == format!("parameter/{}", rounded.name)).unwrap();
+        assert!(rounded.data.iter().zip(&exact.data).all(|(a, b)| *a == nin_wgpu::half::round_to_f16(*b)), "{}", rounded.name);
+    }
+    let answers = run(&["infer", "--json", "--weights", &word(&path), &sample()]).done().json();
+    assert_eq!(answers[0]["predictions"].as_array().unwrap().len(), 5);
+}
