@@ -194,7 +194,7 @@ mod tests {
             (over.into(), 5),
             (GpuError::MissingFeature { adapter: "x".into(), feature: "y" }.into(), 5),
             (BuildError::Plan(plan).into(), 5),
-            (TrainError::Diverged { step: 3, loss: f64::NAN }.into(), 7),
+            (TrainError::Diverged { step: 3, loss: f64::NAN, advice: "x" }.into(), 7),
             (Failure::BadData("x".into()), 6),
             (WeightsError::Missing { file: "x".into() }.into(), 6),
             (DataError::UnknownDataSet { spec: "x".into(), known: "y".into() }.into(), 6),

@@ -28,11 +28,13 @@ pub enum TrainError {
     #[error(transparent)]
     Build(#[from] BuildError),
     /// The loss is no longer a number.
-    #[error("training diverged: the loss at step {step} is {loss}; the last checkpoint is kept. Use a smaller --lr, or --warmup-epochs 1")]
+    #[error("training diverged: the loss at step {step} is {loss}; the last checkpoint is kept. Use a smaller --lr, {advice}")]
     Diverged {
         /// Update at which it was seen, counted from 1.
         step: u64,
         /// What the loss was.
         loss: f64,
+        /// What else may help.
+        advice: &'static str,
     },
 }

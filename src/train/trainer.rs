@@ -312,7 +312,11 @@ impl Run {
         for result in results.drain(..) {
             let loss = result.loss_sum / result.images.max(1) as f64;
             if !loss.is_finite() {
-                return Err(TrainError::Diverged { step: result.step + 1, loss });
+                let advice = match self.config.precision {
+                    config::Precision::F32 => "or --warmup-epochs 1",
+                    config::Precision::Mixed => "--warmup-epochs 1, or --precision f32",
+                };
+                return Err(TrainError::Diverged { step: result.step + 1, loss, advice });
             }
             self.step = result.step + 1;
             self.step_in_epoch += 1;
