@@ -5,6 +5,7 @@
 mod adapter;
 mod buffers;
 mod device;
+mod environment;
 mod error;
 mod pipelines;
 mod program;
@@ -16,6 +17,7 @@ pub mod verify;
 pub use adapter::{AdapterDescription, adapters};
 pub use buffers::{Buffers, DeviceBuffer};
 pub use device::{Gpu, OpenOptions};
+pub use environment::prepare_environment;
 pub use error::GpuError;
 pub use program::{Program, StepUniforms, Submitter};
 pub use readback::{Readback, ReadbackRing};

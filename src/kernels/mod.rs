@@ -117,7 +117,7 @@ pub struct Target {
 }
 
 /// [`Target::texture_reuse`] as measured on llvmpipe.
-pub const TEXTURE_REUSE: u64 = 5;
+pub const TEXTURE_REUSE: u64 = 4;
 
 /// Width in texels of the textures that hold tensors (`shaders/shared/texels.wgsl`).
 pub const TEXTURE_WIDTH: u64 = 4096;

@@ -8,13 +8,15 @@ mod optimizers;
 mod pools;
 
 use libtest_mimic::{Arguments, Trial};
-use nin_wgpu::gpu::{Gpu, GpuError, OpenOptions};
+use nin_wgpu::gpu::{Gpu, GpuError, OpenOptions, prepare_environment};
 use std::sync::Arc;
 
 /// A device shared by the tests; they run one after the other, because the device is one.
 pub type Device = Arc<Gpu>;
 
 fn main() {
+    // SAFETY: no other thread runs yet.
+    unsafe { prepare_environment() };
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let device = match Gpu::open(&OpenOptions::default()) {
