@@ -4,8 +4,11 @@
 
 mod adapter;
 mod buffers;
+mod cache_dir;
 mod device;
 mod error;
+mod pacing;
+mod pipeline_cache;
 mod pipelines;
 mod program;
 mod readback;
@@ -15,6 +18,7 @@ pub mod verify;
 
 pub use adapter::{AdapterDescription, adapters};
 pub use buffers::{Buffers, DeviceBuffer};
+pub use cache_dir::cache_dir;
 pub use device::{Gpu, OpenOptions};
 pub use error::GpuError;
 pub use program::{Program, StepUniforms, Submitter};
