@@ -113,17 +113,16 @@ impl Program {
 impl Prepared {
     /// Runs the whole dispatch.
     pub(super) fn encode(&self, gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>, step_offset: u32) {
-        let whole = Part { first: 0, workgroups: self.extent.workgroups, offset: 0 };
-        self.encode_part(&gpu.grid.whole, pass, step_offset, &whole);
+        pass.set_bind_group(1, &gpu.grid.whole, &[0]);
+        self.encode_part(pass, step_offset, self.extent.workgroups);
     }
 
-    /// Runs a part, with the bind group that says where it begins.
-    fn encode_part(&self, grid: &wgpu::BindGroup, pass: &mut wgpu::ComputePass<'_>, step_offset: u32, part: &Part) {
+    /// Runs the part that bind group 1 says.
+    fn encode_part(&self, pass: &mut wgpu::ComputePass<'_>, step_offset: u32, workgroups: [u32; 3]) {
         pass.set_pipeline(&self.pipeline.pipeline);
         let offsets: &[u32] = if self.has_step { &[step_offset] } else { &[] };
         pass.set_bind_group(0, &self.bind_group, offsets);
-        pass.set_bind_group(1, grid, &[part.offset]);
-        let [x, y, z] = part.workgroups;
+        let [x, y, z] = workgroups;
         pass.dispatch_workgroups(x, y, z);
     }
 }
@@ -174,22 +173,30 @@ fn fold(workgroups: u64) -> [u32; 3] {
 struct Recording {
     encoder: wgpu::CommandEncoder,
     pass: Option<wgpu::ComputePass<'static>>,
+    /// Bind group 1 and its offset, as the pass has them.
+    grid: Option<(wgpu::BindGroup, u32)>,
 }
 
 impl Recording {
     fn new(gpu: &Gpu) -> Self {
-        Recording { encoder: gpu.device.create_command_encoder(&Default::default()), pass: None }
+        Recording { encoder: gpu.device.create_command_encoder(&Default::default()), pass: None, grid: None }
     }
 
     fn add(&mut self, gpu: &Gpu, prepared: &Prepared, cuts: &Cuts, part: &Part, step_offset: u32) {
         let encoder = &mut self.encoder;
         let pass = self.pass.get_or_insert_with(|| encoder.begin_compute_pass(&Default::default()).forget_lifetime());
-        prepared.encode_part(cuts.group.as_ref().unwrap_or(&gpu.grid.whole), pass, step_offset, part);
+        let group = cuts.group.as_ref().unwrap_or(&gpu.grid.whole);
+        if self.grid.as_ref().is_none_or(|(set, offset)| (set, *offset) != (group, part.offset)) {
+            pass.set_bind_group(1, group, &[part.offset]);
+            self.grid = Some((group.clone(), part.offset));
+        }
+        prepared.encode_part(pass, step_offset, part.workgroups);
     }
 
     /// Closes the pass, so that copies can follow.
     fn end_pass(&mut self) -> &mut wgpu::CommandEncoder {
         self.pass = None;
+        self.grid = None;
         &mut self.encoder
     }
 
