@@ -250,6 +250,10 @@ impl Run {
         let (epoch, step, step_in_epoch) = checkpoint.as_ref().map_or((0, 0, 0), |c| (c.epoch, c.step, c.step_in_epoch));
         let mut log = dir.open_log()?;
         log.line(&format!("{} on {} ({})", request.command, gpu.adapter().name, gpu.adapter().driver))?;
+        for (split, images) in [("training", &resident_train), ("test", &resident_test)] {
+            let place = images.as_ref().map_or("uploaded step by step".into(), |images| format!("on the device, {} bytes", images.bytes()));
+            log.line(&format!("{split} images: {place}"))?;
+        }
         Ok(Run {
             metrics: MetricsLog::open(&dir.metrics(), step, epoch)?,
             sums: checkpoint.as_ref().map_or_else(RunningSums::default, |c| c.sums),
