@@ -128,6 +128,7 @@ fn of_kind(kind: ErrorKind) -> u8 {
 fn of_gpu(error: &GpuError) -> u8 {
     match error {
         GpuError::NoAdapter | GpuError::NoMatch { .. } => NO_ADAPTER,
+        GpuError::Setting { .. } => USAGE,
         GpuError::DeviceLost(_) => DEVICE_LOST,
         GpuError::OutOfMemory(_) | GpuError::OverLimit { .. } => OUT_OF_MEMORY,
         GpuError::Refused(_) => Exit::FAILED,

@@ -3,7 +3,7 @@
 //! Pictures are decoded, answered and forgotten a batch at a time, so memory does not grow with their number. One
 //! that cannot be read gets its error; the others still answer.
 
-use super::context::{Context, Paint};
+use super::context::{Context, OpenedGpu, Paint};
 use super::error::{Exit, Failure};
 use super::model_args::count;
 use super::progress::Counter;
@@ -11,7 +11,6 @@ use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::DataError;
 use crate::data::framing::{Target, prepare};
 use crate::data::inputs::{Input, expand};
-use crate::gpu::Gpu;
 use crate::train::predict::Predictor;
 use crate::weights::one_line;
 use rayon::prelude::*;
@@ -145,14 +144,14 @@ fn read(asked: &Asked, weights: &ReadyWeights) -> Result<Vec<u8>, String> {
 }
 
 /// Runs the pictures that could be read, of `in_all` that were asked for; the device is opened for the first of them.
-fn answer(
+fn answer<'a>(
     asked: &[Asked],
     pictures: Vec<Result<Vec<u8>, String>>,
     weights: &ReadyWeights,
     topk: usize,
     in_all: usize,
-    device: &mut Option<(Gpu, Predictor)>,
-    context: &Context,
+    device: &mut Option<(OpenedGpu<'a>, Predictor)>,
+    context: &'a Context,
 ) -> Result<Vec<Answer>, Failure> {
     let readable: Vec<Vec<u8>> = pictures.iter().filter_map(|picture| picture.as_ref().ok().cloned()).collect();
     let mut probabilities = Vec::new();

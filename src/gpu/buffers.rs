@@ -19,6 +19,9 @@ pub struct Buffers {
     textures: BTreeMap<BufferRole, wgpu::TextureView>,
 }
 
+/// Bytes that are on their way to the device at once when a buffer is filled.
+const PIECE_BYTES: usize = 16 << 20;
+
 impl Gpu {
     /// Allocates a zero-filled buffer that kernels and copies can use.
     pub fn allocate(&self, label: &str, bytes: u64) -> Result<DeviceBuffer, GpuError> {
@@ -66,6 +69,28 @@ impl Gpu {
         self.queue.submit([encoder.finish()]);
         self.check()?;
         Ok(texture.create_view(&wgpu::TextureViewDescriptor::default()))
+    }
+
+    /// As [`Gpu::allocate`]; `None` where the device has no room for it, which is no fault then.
+    pub fn allocate_if_room(&self, label: &str, bytes: u64) -> Result<Option<DeviceBuffer>, GpuError> {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.allocate(label, bytes)?;
+        Ok(pollster::block_on(scope.pop()).is_none().then_some(buffer))
+    }
+
+    /// Writes all of a buffer and waits for it, a piece at a time, so that the host needs no copy of the whole.
+    pub fn fill(&self, buffer: &DeviceBuffer, bytes: &[u8]) -> Result<(), GpuError> {
+        for (index, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
+            let mut piece = std::borrow::Cow::from(piece);
+            if !piece.len().is_multiple_of(4) {
+                let whole_words = piece.len().next_multiple_of(4);
+                piece.to_mut().resize(whole_words, 0);
+            }
+            self.write(buffer, (index * PIECE_BYTES) as u64, &piece);
+            let submitted = self.queue.submit([]);
+            self.wait_for(Some(submitted))?;
+        }
+        self.check()
     }
 }
 

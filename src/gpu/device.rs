@@ -2,6 +2,8 @@
 
 use super::adapter;
 use super::buffers::DeviceBuffer;
+use super::pacing::{self, Grid};
+use super::pipeline_cache::PipelineCache;
 use super::pipelines::Pipelines;
 use super::{AdapterDescription, GpuError};
 use crate::kernels::{DeviceClass, Target};
@@ -18,6 +20,9 @@ pub struct OpenOptions {
     pub class: Option<DeviceClass>,
     /// Ask for timestamps where the adapter has them: for measuring only.
     pub timestamps: bool,
+    /// How long a submission may take before it is cut, instead of what suits the adapter; `NIN_WGPU_SUBMIT_MS` does the
+    /// same, in milliseconds.
+    pub longest_submission: Option<Duration>,
 }
 
 /// An adapter opened for work. Cheap to share by reference; all methods take `&self`.
@@ -25,12 +30,20 @@ pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Pipelines,
+    pub(super) pipeline_cache: Option<PipelineCache>,
+    pub(super) grid: Grid,
     adapter: AdapterDescription,
     target: Target,
     uniform_alignment: u64,
     has_timestamps: bool,
+    /// Seconds that a submission should not exceed, where anything watches.
+    longest_submission: Option<f64>,
+    /// What is worth knowing about how the device was opened.
+    details: Vec<String>,
     /// Nanoseconds that calls have waited for the device.
     waited: AtomicU64,
+    /// Submissions of programs.
+    submissions: AtomicU64,
     faults: Arc<Mutex<Option<GpuError>>>,
 }
 
@@ -38,8 +51,12 @@ impl Gpu {
     /// Opens an adapter with its own limits, or with WebGPU's defaults and no features where
     /// `NIN_WGPU_DEFAULT_LIMITS=1`.
     pub fn open(options: &OpenOptions) -> Result<Self, GpuError> {
+        let longest_submission = match options.longest_submission {
+            Some(limit) => Some(Some(limit.as_secs_f64())),
+            None => pacing::longest_submission_from_env()?,
+        };
         let (index, chosen) = adapter::choose(options.device.as_deref())?;
-        let mut wanted = wgpu::Features::SUBGROUP;
+        let mut wanted = wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
         wanted.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps);
         let (limits, features) = if std::env::var_os("NIN_WGPU_DEFAULT_LIMITS").is_some_and(|v| v == "1") {
             (wgpu::Limits::default(), wgpu::Features::empty())
@@ -73,12 +90,20 @@ impl Gpu {
                 record(&on_lost, GpuError::DeviceLost(one_line(&message)));
             }
         });
+        let info = chosen.get_info();
+        let (pipeline_cache, cache_note) = PipelineCache::open(&device, &info).unzip();
+        let alignment = limits.min_uniform_buffer_offset_alignment;
         Ok(Gpu {
             pipelines: Pipelines::default(),
+            pipeline_cache,
+            grid: Grid::new(&device, &queue, alignment),
+            longest_submission: longest_submission.unwrap_or_else(|| pacing::longest_submission(info.device_type)),
+            details: cache_note.into_iter().collect(),
             target: adapter::target(&chosen, &limits, features, options.class),
             has_timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             waited: AtomicU64::new(0),
-            uniform_alignment: limits.min_uniform_buffer_offset_alignment.into(),
+            submissions: AtomicU64::new(0),
+            uniform_alignment: alignment.into(),
             adapter: description,
             device,
             queue,
@@ -101,9 +126,36 @@ impl Gpu {
         self.has_timestamps
     }
 
+    /// What is worth knowing about how the device was opened, a line each.
+    pub fn details(&self) -> &[String] {
+        &self.details
+    }
+
+    /// Keeps compiled pipelines for the next run where the driver can hand them out; a line on what was done, if
+    /// anything. That it could not be done is no failure.
+    pub fn save_pipelines(&self) -> Option<String> {
+        self.pipeline_cache.as_ref().filter(|_| self.has_pipelines())?.save()
+    }
+
+    /// Seconds that a submission should not exceed; `None` where no watchdog looks on.
+    pub(super) fn longest_submission(&self) -> Option<f64> {
+        self.longest_submission
+    }
+
     /// How long calls have waited for the device since it was opened.
     pub fn waited(&self) -> Duration {
         Duration::from_nanos(self.waited.load(Ordering::Relaxed))
+    }
+
+    /// How often programs have been submitted: once a step, unless that takes long ([`OpenOptions::longest_submission`]).
+    pub fn submissions(&self) -> u64 {
+        self.submissions.load(Ordering::Relaxed)
+    }
+
+    /// Submits work of a program.
+    pub(super) fn submit(&self, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {
+        self.submissions.fetch_add(1, Ordering::Relaxed);
+        self.queue.submit([commands])
     }
 
     /// Alignment of offsets into uniform buffers, in bytes.

@@ -14,6 +14,16 @@ pub enum GpuError {
         /// Names of the adapters there are.
         available: String,
     },
+    /// A variable of the environment has a value that means nothing.
+    #[error("{name}={value} is not {wanted}")]
+    Setting {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it takes.
+        wanted: &'static str,
+    },
     /// The device disappeared (driver reset, unplugged, watchdog).
     #[error("the device was lost: {0}. Work up to the last checkpoint is kept; run again with --resume")]
     DeviceLost(String),

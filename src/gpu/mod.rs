@@ -4,9 +4,12 @@
 
 mod adapter;
 mod buffers;
+mod cache_dir;
 mod device;
 mod environment;
 mod error;
+mod pacing;
+mod pipeline_cache;
 mod pipelines;
 mod program;
 mod readback;
@@ -16,6 +19,7 @@ pub mod verify;
 
 pub use adapter::{AdapterDescription, adapters};
 pub use buffers::{Buffers, DeviceBuffer};
+pub use cache_dir::cache_dir;
 pub use device::{Gpu, OpenOptions};
 pub use environment::prepare_environment;
 pub use error::GpuError;

@@ -14,6 +14,8 @@ pub struct Kernel {
     pub workgroup_size: [u32; 3],
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
+    /// Whether its workgroups find their number through `shaders/shared/grid.wgsl`, so that a dispatch may run in parts.
+    pub divisible: bool,
     /// Whether its shader uses operations on subgroups: only for targets with [`Target::subgroup`].
     pub subgroups: bool,
     /// What the entry point uses, by binding index.

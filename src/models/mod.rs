@@ -3,7 +3,9 @@
 mod network;
 mod nin;
 
-pub use network::{BuildError, CompiledNetwork, InputOptions, METRICS_RING, Memory, Network, Purpose, compile, compiled, memory, network};
+pub use network::{
+    BuildError, CompiledNetwork, InputOptions, METRICS_RING, Memory, Network, Purpose, Resident, compile, compiled, memory, network,
+};
 
 use crate::graph::{Builder, Graph, GraphError, Scope, ValueId};
 use crate::shape::Fact;

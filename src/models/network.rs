@@ -36,13 +36,32 @@ pub struct InputOptions {
     pub std: Vec<f32>,
     /// Random changes while training.
     pub augment: Option<Augment>,
+    /// Where the pictures lie, if not in each batch.
+    pub resident: Option<Resident>,
+}
+
+/// A data set whose pictures lie in device memory, in parts that a binding can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resident {
+    /// Pictures in all.
+    pub images: usize,
+    /// Pictures of a part; the last part may have fewer.
+    pub images_per_part: usize,
+}
+
+impl Resident {
+    /// Pictures of each part.
+    pub fn parts(&self) -> impl Iterator<Item = usize> {
+        let Resident { images, images_per_part } = *self;
+        (0..images).step_by(images_per_part.max(1)).map(move |first| images_per_part.min(images - first))
+    }
 }
 
 impl InputOptions {
     /// Pictures of the model's own size, unchanged but for the scale to [0, 1].
     pub fn plain(options: &ModelOptions) -> Self {
         let [h, w] = options.image_size;
-        InputOptions { source: [options.in_channels, h, w], mean: vec![0.0], std: vec![1.0], augment: None }
+        InputOptions { source: [options.in_channels, h, w], mean: vec![0.0], std: vec![1.0], augment: None, resident: None }
     }
 }
 
@@ -74,8 +93,8 @@ impl Purpose {
 pub struct Network {
     /// The graph, differentiated where it is for training.
     pub graph: Graph,
-    /// Stored pictures, the whole batch as bytes.
-    pub pixels: ValueId,
+    /// Stored pictures as bytes: the whole batch, or the parts of the data set.
+    pub pixels: Vec<ValueId>,
     /// Class per image of the batch; absent for inference.
     pub labels: Option<ValueId>,
     /// Index in the data set per image of the batch.
@@ -95,7 +114,13 @@ pub fn network(
 ) -> Result<Network, BuildError> {
     let mut builder = Builder::new();
     let [channels, height, width] = input.source;
-    let pixels = builder.input("pixels", Fact { shape: Shape::nchw(batch, channels, height, width), layout: Layout::Pixels });
+    let pixels: Vec<ValueId> = match input.resident {
+        None => vec![builder.input("pixels", Fact::pixels(batch, channels, height, width))],
+        Some(resident) => {
+            let parts = resident.parts().enumerate();
+            parts.map(|(part, images)| builder.input(&format!("images.{part}"), Fact::pixels(images, channels, height, width))).collect()
+        }
+    };
     let ids = builder.input("ids", Fact { shape: Shape(vec![batch]), layout: Layout::Index });
     let image_input = ImageInput {
         micro_batch,
@@ -103,8 +128,9 @@ pub fn network(
         mean: spread(&input.mean),
         inverse_std: spread(&input.std).map(|s| 1.0 / s),
         augment: input.augment.filter(|_| purpose == Purpose::Train),
+        gather: input.resident.is_some(),
     };
-    let images = builder.node("input", image_input, &[pixels, ids])?;
+    let images = builder.node("input", image_input, &[&pixels[..], &[ids]].concat())?;
     let dropout = if purpose == Purpose::Train { options.dropout } else { 0.0 };
     let logits = model.build(&mut builder, images, &ModelOptions { dropout, ..options.clone() })?;
     if matches!(purpose, Purpose::Infer { .. }) {
@@ -131,7 +157,7 @@ pub struct CompiledNetwork {
     /// Graph, plan and schedule.
     pub compiled: Compiled,
     /// Values the host reads and writes; its graph is in `compiled`.
-    pub pixels: ValueId,
+    pub pixels: Vec<ValueId>,
     /// As in [`Network`].
     pub labels: Option<ValueId>,
     /// As in [`Network`].

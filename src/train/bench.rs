@@ -283,14 +283,14 @@ impl<'a> Engine<'a> {
         let switches = CompileOptions::from_env();
         let runs = match request.mode {
             Mode::Train => {
-                let engine = TrainEngine::new(gpu, model, &options, &input, optimizer(config), batch, batch, &tensors, switches)?;
+                let engine = TrainEngine::new(gpu, model, &options, &input, optimizer(config), batch, batch, &tensors, None, switches)?;
                 Runs::Train(Box::new(engine))
             }
             Mode::Infer => {
                 let parameters = DeviceParameters::upload(gpu, &graph, &tensors)?;
                 let input = InputOptions { augment: None, ..input };
                 let purpose = Purpose::Infer { runs: usize::MAX };
-                Runs::Infer(Box::new(ForwardEngine::new(gpu, model, &options, &input, purpose, batch, &parameters, switches)?))
+                Runs::Infer(Box::new(ForwardEngine::new(gpu, model, &options, &input, purpose, batch, &parameters, None, switches)?))
             }
         };
         Ok(Engine { config, graph, runs })

@@ -1,6 +1,7 @@
 //! A compiled network on a device: its buffers, programs and the values the host exchanges with it.
 
 use super::TrainError;
+use super::resident::ResidentImages;
 use crate::data::{Batch, DataError};
 use crate::gpu::{Buffers, DeviceBuffer, DispatchTime, Gpu, GpuError, Program, ReadbackRing, StepUniforms, Submitter};
 use crate::graph::Graph;
@@ -63,6 +64,8 @@ struct Loaded {
     buffers: Buffers,
     steps: StepUniforms,
     submitter: Submitter,
+    /// The pixels are on the device already.
+    is_resident: bool,
 }
 
 impl Loaded {
@@ -70,18 +73,22 @@ impl Loaded {
         gpu: &Gpu,
         network: CompiledNetwork,
         parameters: &DeviceParameters,
+        resident: Option<&ResidentImages>,
         extra: &[(BufferRole, u64)],
         passes: usize,
     ) -> Result<Self, GpuError> {
         let schedule = &network.compiled.schedule;
         let mut shared = Buffers::default();
         shared.insert(BufferRole::Parameters, parameters.buffer.clone());
+        for (value, part) in network.pixels.iter().zip(resident.map_or(&[][..], ResidentImages::parts)) {
+            shared.insert(BufferRole::Input(*value), part.clone());
+        }
         let mut sizes = schedule.buffers.clone();
         sizes.extend(extra.iter().copied());
         let buffers = Buffers::allocate(gpu, &sizes, &shared)?;
         let steps = StepUniforms::new(gpu, passes);
         let program = Program::new(gpu, &schedule.dispatches, &buffers, &steps)?;
-        Ok(Loaded { network, program, buffers, steps, submitter: Submitter::default() })
+        Ok(Loaded { network, program, buffers, steps, submitter: Submitter::default(), is_resident: resident.is_some() })
     }
 
     fn upload(&self, gpu: &Gpu, batch: &Batch) {
@@ -90,12 +97,14 @@ impl Loaded {
                 gpu.write(buffer, 0, bytes);
             }
         };
-        let mut pixels = Cow::from(&batch.pixels);
-        let bytes = pixels.len().next_multiple_of(4);
-        if bytes > pixels.len() {
-            pixels.to_mut().resize(bytes, 0);
+        if !self.is_resident {
+            let mut pixels = Cow::from(&batch.pixels);
+            let bytes = pixels.len().next_multiple_of(4);
+            if bytes > pixels.len() {
+                pixels.to_mut().resize(bytes, 0);
+            }
+            self.network.pixels.iter().for_each(|value| put(*value, &pixels));
         }
-        put(self.network.pixels, &pixels);
         put(self.network.ids, bytemuck::cast_slice(&batch.ids));
         if let Some(labels) = self.network.labels {
             put(labels, bytemuck::cast_slice(&batch.labels));
@@ -148,7 +157,8 @@ pub struct TrainEngine {
 }
 
 impl TrainEngine {
-    /// Compiles `model` for updates of `batch` images, no pass larger than `max_pass`.
+    /// Compiles `model` for updates of `batch` images, no pass larger than `max_pass`. With `resident`, batches need no
+    /// pixels: their ids choose from these images.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         gpu: &Gpu,
@@ -159,8 +169,10 @@ impl TrainEngine {
         batch: usize,
         max_pass: usize,
         tensors: &[&NamedTensor],
+        resident: Option<&ResidentImages>,
         switches: CompileOptions,
     ) -> Result<Self, TrainError> {
+        let input = &located(input, resident);
         let network = compile(model, options, input, Purpose::Train, batch, max_pass, gpu.target(), switches)?;
         let parameters = DeviceParameters::upload(gpu, &network.compiled.graph, tensors)?;
         let bytes = parameters.arena.bytes;
@@ -169,7 +181,7 @@ impl TrainEngine {
         if passes > 1 {
             extra.push((BufferRole::GradientSum, bytes));
         }
-        let loaded = Loaded::new(gpu, network, &parameters, &extra, passes)?;
+        let loaded = Loaded::new(gpu, network, &parameters, resident, &extra, passes)?;
 
         let whole = |buffer| Region { buffer, offset: 0, bytes };
         let words = (bytes / 4) as usize;
@@ -348,6 +360,11 @@ impl TrainEngine {
     }
 }
 
+/// The input options for images that lie there.
+fn located(input: &InputOptions, resident: Option<&ResidentImages>) -> InputOptions {
+    InputOptions { resident: resident.map(ResidentImages::layout), ..input.clone() }
+}
+
 /// The time of a dispatch that runs `runs` times in a step.
 fn per_step(time: DispatchTime, runs: usize) -> DispatchTime {
     DispatchTime { seconds: time.seconds * runs as f64, ..time }
@@ -389,7 +406,8 @@ pub struct ForwardEngine {
 }
 
 impl ForwardEngine {
-    /// Compiles `model` for batches of at most `batch` images; `purpose` is evaluation or inference.
+    /// Compiles `model` for batches of at most `batch` images; `purpose` is evaluation or inference, `resident` as in
+    /// [`TrainEngine::new`].
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         gpu: &Gpu,
@@ -399,8 +417,10 @@ impl ForwardEngine {
         purpose: Purpose,
         batch: usize,
         parameters: &DeviceParameters,
+        resident: Option<&ResidentImages>,
         switches: CompileOptions,
     ) -> Result<Self, TrainError> {
+        let input = &located(input, resident);
         let mut network = compile(model, options, input, purpose, batch, batch, gpu.target(), switches)?;
         if network.micro_batch < batch {
             let fits = network.micro_batch;
@@ -408,7 +428,7 @@ impl ForwardEngine {
         }
         let batch = network.micro_batch;
         let bytes = network.compiled.graph.fact(network.result).bytes();
-        let loaded = Loaded::new(gpu, network, parameters, &[], 1)?;
+        let loaded = Loaded::new(gpu, network, parameters, resident, &[], 1)?;
         Ok(ForwardEngine { loaded, purpose, batch, classes: options.classes, ring: ReadbackRing::new(gpu, bytes, READBACKS) })
     }
 

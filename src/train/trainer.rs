@@ -7,19 +7,19 @@ use super::engine::{ForwardEngine, StepResult, TrainEngine};
 use super::init::initial_parameters;
 use super::metrics::{EpochLine, MetricsLog, StepLine};
 use super::plot;
+use super::resident::{ResidentImages, Room, epoch_batches};
 use super::run_dir::{RunDir, RunLog};
 use super::schedule::learning_rate;
 use crate::data::framing::Polarity;
-use crate::data::{self, Dataset, Loader, Order, batches_per_epoch};
+use crate::data::{self, Dataset, Order, batches_per_epoch};
 use crate::gpu::Gpu;
 use crate::models::{InputOptions, Model, ModelOptions, Purpose};
 use crate::ops::{Augment, Optimizer};
 use crate::passes::CompileOptions;
 use crate::weights::{self, Metadata, NamedTensor, Preprocess};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What to train.
 #[derive(Clone, Debug)]
@@ -61,6 +61,8 @@ pub struct RunInfo {
     pub micro_batch: usize,
     /// Device memory of training in bytes.
     pub memory_bytes: u64,
+    /// Bytes of images that stay on the device; 0 where every step uploads its own.
+    pub resident_bytes: u64,
 }
 
 /// Progress, every `log_every` updates.
@@ -142,6 +144,8 @@ struct Run {
     metadata: Metadata,
     engine: TrainEngine,
     evaluator: Option<ForwardEngine>,
+    resident_train: Option<ResidentImages>,
+    resident_test: Option<ResidentImages>,
     /// Complete epochs.
     epoch: u64,
     /// Updates of the current epoch whose results have come back.
@@ -153,6 +157,8 @@ struct Run {
     last: Option<EpochLine>,
     line_images: u64,
     line_started: Instant,
+    /// How long this epoch's updates have waited for their images to be read.
+    data_wait: Duration,
 }
 
 impl Run {
@@ -194,6 +200,11 @@ impl Run {
             }
             (None, None) => initial_parameters(&description, &config),
         };
+        let mut room = Room::of(gpu);
+        let resident_train = ResidentImages::upload(gpu, dataset.train.as_ref(), room)?;
+        room.bytes = room.bytes.saturating_sub(resident_train.as_ref().map_or(0, ResidentImages::bytes));
+        let resident_test = ResidentImages::upload(gpu, dataset.test.as_ref(), room)?;
+
         let tensors: Vec<&NamedTensor> = parameters.iter().collect();
         let engine = TrainEngine::new(
             gpu,
@@ -204,6 +215,7 @@ impl Run {
             config.images_per_update(),
             config.batch_size,
             &tensors,
+            resident_train.as_ref(),
             CompileOptions::from_env(),
         )?;
         let evaluator = if dataset.test.is_empty() {
@@ -219,6 +231,7 @@ impl Run {
                 Purpose::Evaluate,
                 batch,
                 engine.parameters(),
+                resident_test.as_ref(),
                 CompileOptions::from_env(),
             )?)
         };
@@ -237,6 +250,10 @@ impl Run {
         let (epoch, step, step_in_epoch) = checkpoint.as_ref().map_or((0, 0, 0), |c| (c.epoch, c.step, c.step_in_epoch));
         let mut log = dir.open_log()?;
         log.line(&format!("{} on {} ({})", request.command, gpu.adapter().name, gpu.adapter().driver))?;
+        for (split, images) in [("training", &resident_train), ("test", &resident_test)] {
+            let place = images.as_ref().map_or("uploaded step by step".into(), |images| format!("on the device, {} bytes", images.bytes()));
+            log.line(&format!("{split} images: {place}"))?;
+        }
         Ok(Run {
             metrics: MetricsLog::open(&dir.metrics(), step, epoch)?,
             sums: checkpoint.as_ref().map_or_else(RunningSums::default, |c| c.sums),
@@ -244,6 +261,7 @@ impl Run {
             last: None,
             line_images: 0,
             line_started: Instant::now(),
+            data_wait: Duration::ZERO,
             config,
             dir,
             log,
@@ -252,6 +270,8 @@ impl Run {
             metadata,
             engine,
             evaluator,
+            resident_train,
+            resident_test,
             epoch,
             step_in_epoch,
             step,
@@ -275,6 +295,7 @@ impl Run {
             batch_size: self.config.images_per_update(),
             micro_batch: self.engine.micro_batch(),
             memory_bytes: self.engine.bytes(),
+            resident_bytes: [&self.resident_train, &self.resident_test].into_iter().flatten().map(ResidentImages::bytes).sum(),
         }
     }
 
@@ -282,14 +303,18 @@ impl Run {
     fn train_epoch(&mut self, gpu: &Gpu, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<bool, TrainError> {
         let order = if self.config.shuffle { Order::Shuffled { seed: self.config.seed } } else { Order::Sequential };
         let first = self.step_in_epoch as usize;
-        let loader = Loader::new(Arc::clone(&self.dataset.train), self.config.images_per_update(), order, self.epoch as u32, first)?;
+        let size = self.config.images_per_update();
+        let mut batches = epoch_batches(self.resident_train.as_ref(), &self.dataset.train, size, order, self.epoch as u32, first)?;
         let started = Instant::now();
         let seconds_before = self.sums.epoch_seconds;
         let mut interrupted = false;
         let mut results = Vec::new();
         self.line_started = Instant::now();
         self.line_images = 0;
-        for (number, batch) in (self.step..).zip(loader) {
+        for number in self.step.. {
+            let asked = Instant::now();
+            let Some(batch) = batches.next() else { break };
+            self.data_wait += asked.elapsed();
             let rate = learning_rate(&self.config, number, self.steps_per_epoch() as u64) as f32;
             let read_back = (number + 1).is_multiple_of(u64::from(self.config.log_every));
             self.engine.step(gpu, &batch?, number, self.epoch as u32, self.config.seed, rate, read_back, &mut results)?;
@@ -377,8 +402,14 @@ impl Run {
             weights::save(&self.dir.best_weights(), &parameters, Some(&self.metadata))?;
         }
         self.log.line(&format!(
-            "epoch {}: train loss {:.4}, train accuracy {:.4}, test loss {:.4}, test accuracy {:.4}, {:.1} s",
-            line.epoch, line.train_loss, line.train_acc, line.test_loss, line.test_acc, line.seconds
+            "epoch {}: train loss {:.4}, train accuracy {:.4}, test loss {:.4}, test accuracy {:.4}, {:.1} s, {:.3} s of waiting for images",
+            line.epoch,
+            line.train_loss,
+            line.train_acc,
+            line.test_loss,
+            line.test_acc,
+            line.seconds,
+            std::mem::take(&mut self.data_wait).as_secs_f64()
         ))?;
         observer.epoch(&line, is_best);
         self.last = Some(line);
@@ -388,8 +419,8 @@ impl Run {
     /// Mean loss and accuracy on the test images; not a number without any.
     fn test(&mut self, gpu: &Gpu) -> Result<(f64, f64), TrainError> {
         let Some(evaluator) = &mut self.evaluator else { return Ok((f64::NAN, f64::NAN)) };
-        let loader = Loader::new(Arc::clone(&self.dataset.test), evaluator.batch(), Order::Sequential, 0, 0)?;
-        let results = evaluator.evaluate(gpu, loader, |_| {})?;
+        let batches = epoch_batches(self.resident_test.as_ref(), &self.dataset.test, evaluator.batch(), Order::Sequential, 0, 0)?;
+        let results = evaluator.evaluate(gpu, batches, |_| {})?;
         let images = results.len().max(1) as f64;
         let loss = results.iter().map(|r| f64::from(r.loss)).sum::<f64>() / images;
         Ok((loss, results.iter().filter(|r| r.rank == 0).count() as f64 / images))
@@ -475,6 +506,7 @@ pub(super) fn input_options(config: &TrainConfig, source: [usize; 3]) -> InputOp
     let config::Augment { flip, shift } = config.augment;
     InputOptions {
         source,
+        resident: None,
         mean: config.mean.iter().map(|v| *v as f32).collect(),
         std: config.std.iter().map(|v| *v as f32).collect(),
         augment: (flip || shift > 0).then_some(Augment { flip, shift }),

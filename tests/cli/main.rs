@@ -5,6 +5,7 @@ mod faults;
 mod infer;
 #[cfg(unix)]
 mod interrupt;
+mod startup;
 mod support;
 mod torch;
 mod train;
@@ -38,6 +39,7 @@ fn main() {
         ("infer", infer::TESTS),
         ("weights", weights::TESTS),
         ("train", train::TESTS),
+        ("startup", startup::TESTS),
         ("bench", bench::TESTS),
         #[cfg(unix)]
         ("interrupt", interrupt::TESTS),
