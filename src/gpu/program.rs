@@ -1,5 +1,6 @@
 //! A schedule made ready for a device, and its execution: one compute pass and one submit.
 
+use super::memory::Claim;
 use super::pipelines::Pipeline;
 use super::{Buffers, DeviceBuffer, Gpu, GpuError};
 use crate::kernels::{BindingKind, Step};
@@ -17,6 +18,7 @@ pub struct StepUniforms {
     buffer: wgpu::Buffer,
     stride: u64,
     count: usize,
+    _claim: Claim,
 }
 
 impl StepUniforms {
@@ -29,7 +31,7 @@ impl StepUniforms {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        StepUniforms { buffer, stride, count }
+        StepUniforms { buffer, stride, count, _claim: gpu.claim(stride * count as u64) }
     }
 
     /// Micro-batches of a step.
@@ -51,6 +53,8 @@ impl StepUniforms {
 /// Dispatches with their pipelines and bind groups.
 pub struct Program {
     pub(super) dispatches: Vec<Prepared>,
+    /// Of the buffer of constants, which the bind groups keep.
+    _claim: Claim,
 }
 
 /// A dispatch ready to be encoded, and what it belongs to.
@@ -78,9 +82,10 @@ impl Program {
             constants.extend_from_slice(&entry.dispatch.params);
             constants.resize(constants.len().next_multiple_of(alignment), 0);
         }
+        let size = constants.len().max(16) as u64;
         let params = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("params"),
-            size: constants.len().max(16) as u64,
+            size,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
@@ -100,7 +105,7 @@ impl Program {
             });
         }
         gpu.check()?;
-        Ok(Program { dispatches: prepared })
+        Ok(Program { dispatches: prepared, _claim: gpu.claim(size) })
     }
 
     fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step_offset: u32) {
