@@ -5,6 +5,7 @@ mod faults;
 mod infer;
 #[cfg(unix)]
 mod interrupt;
+mod memory;
 mod support;
 mod torch;
 mod train;
@@ -39,6 +40,7 @@ fn main() {
         ("weights", weights::TESTS),
         ("train", train::TESTS),
         ("bench", bench::TESTS),
+        ("memory", memory::TESTS),
         #[cfg(unix)]
         ("interrupt", interrupt::TESTS),
         ("faults", faults::TESTS),
