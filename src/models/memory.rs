@@ -58,8 +58,11 @@ impl Memory {
             };
             *total += bytes;
         }
-        if memory.gradients > 0 && passes > 1 {
-            memory.gradients += arena;
+        if memory.gradients > 0 {
+            // The update, and for several passes what starts the sum and what adds to it.
+            let programs = if passes > 1 { 3 } else { 1 };
+            memory.constants += programs * aligned(1);
+            memory.gradients += if passes > 1 { arena } else { 0 };
         }
         memory
     }

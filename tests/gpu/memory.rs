@@ -39,10 +39,12 @@ fn plan_is_created() -> Result<(), String> {
     if gpu.memory().bytes != created {
         return Err(format!("{created} bytes have become {:?}", gpu.memory()));
     }
-    if let (Some(before), Some(after)) = (before, gpu.allocated_bytes())
-        && off_by(after - before, planned) > 0.05
-    {
-        return Err(format!("wgpu has allocated {} bytes, planned were {planned}", after - before));
+    match (before, gpu.allocated_bytes()) {
+        (Some(before), Some(after)) if off_by(after - before, planned) > 0.05 => {
+            return Err(format!("wgpu has allocated {} bytes, planned were {planned}", after - before));
+        }
+        (None, _) if ["vulkan", "dx12"].contains(&gpu.adapter().backend) => return Err("wgpu has no report".into()),
+        _ => {}
     }
     drop(engine);
     match gpu.memory().bytes {
