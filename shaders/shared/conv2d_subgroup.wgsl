@@ -21,6 +21,9 @@
 @group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>;
 @group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
 
+alias Element = vec4<f32>;
+#import "shared/conv2d_mask.wgsl"
+
 // A subgroup: PIXEL_LANES * PIXELS output pixels by CHANNEL_LANES * QUADS quads of output channels.
 @compute @workgroup_size(${LANES})
 fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
@@ -217,11 +220,7 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
 #for p in 0..PIXELS
         if first + ${p * PIXEL_LANES}u + grid_row < pixels {
             let at = (first + ${p * PIXEL_LANES}u + grid_row) * in_c4 + quad_${q};
-            var value = total_${p}_${q};
-            if params.relu != 0u {
-                value = select(vec4<f32>(), value, x[at] > vec4<f32>());
-            }
-            dx[at] = value;
+            dx[at] = masked(total_${p}_${q}, at);
         }
 #end
     }

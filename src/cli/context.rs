@@ -1,7 +1,8 @@
 //! What every verb shares: the chosen device, how much to say, and where.
 
 use super::error::Failure;
-use crate::gpu::{Gpu, OpenOptions};
+use crate::gpu::{Gpu, GpuError, OpenOptions, probe};
+use crate::kernels::{DeviceClass, Target};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 use std::ops::Deref;
@@ -116,12 +117,27 @@ impl Context {
 
     /// Opens the chosen adapter and says so where it is slow.
     pub fn open_gpu(&self) -> Result<OpenedGpu<'_>, Failure> {
-        self.open_gpu_as(OpenOptions::default())
+        self.open_gpu_within(None)
     }
 
-    /// As [`Context::open_gpu`], with timestamps where the adapter has them.
-    pub fn open_gpu_to_measure(&self) -> Result<OpenedGpu<'_>, Failure> {
-        self.open_gpu_as(OpenOptions { timestamps: true, ..Default::default() })
+    /// As [`Context::open_gpu`], for buffers of at most `memory_budget` bytes together.
+    pub fn open_gpu_within(&self, memory_budget: Option<u64>) -> Result<OpenedGpu<'_>, Failure> {
+        self.open_gpu_as(OpenOptions { memory_budget, ..Default::default() })
+    }
+
+    /// As [`Context::open_gpu_within`], with timestamps where the adapter has them.
+    pub fn open_gpu_to_measure(&self, memory_budget: Option<u64>) -> Result<OpenedGpu<'_>, Failure> {
+        self.open_gpu_as(OpenOptions { timestamps: true, memory_budget, ..Default::default() })
+    }
+
+    /// What memory and kernels would be planned by on the chosen adapter, and its name; without any adapter one with WebGPU's
+    /// baseline limits is taken, which has no name.
+    pub fn planning_target(&self) -> Result<(Target, Option<String>), Failure> {
+        match probe(self.device.as_deref()) {
+            Ok((adapter, target)) => Ok((target, Some(adapter.name))),
+            Err(GpuError::NoAdapter) => Ok((Target::baseline(DeviceClass::Discrete), None)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn open_gpu_as(&self, options: OpenOptions) -> Result<OpenedGpu<'_>, Failure> {

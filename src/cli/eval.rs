@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::format;
+use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
 use super::table::{Align, Table};
@@ -34,6 +35,8 @@ pub struct Args {
     /// Images in a batch
     #[arg(long, value_name = "B", default_value = "128", value_parser = count(1 << 16))]
     batch_size: usize,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -65,6 +68,7 @@ struct Report<'a> {
 
 /// Measures the weights and prints the result.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let budget = args.memory.budget()?;
     let ready = args.weights.load(context)?;
     let split = Split::from(args.split);
     let dataset = open(args, split, &ready)?;
@@ -77,7 +81,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         context.note("note: the data set calls its classes otherwise than the weights do; they are compared by position");
     }
 
-    let gpu = context.open_gpu()?;
+    let gpu = context.open_gpu_within(budget)?;
     let counter = Counter::new(context, source.len());
     let batch = args.batch_size.min(source.len());
     let ReadyWeights { file, model, options, preprocess, .. } = &ready;

@@ -5,6 +5,7 @@
 
 use super::context::{Context, OpenedGpu, Paint};
 use super::error::{Exit, Failure};
+use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
 use super::weights_args::{ReadyWeights, WeightsArgs};
@@ -32,6 +33,8 @@ pub struct Args {
     /// Most likely classes to name [default: 3, with --json 5]
     #[arg(long, value_name = "K", value_parser = count(1_000_000))]
     topk: Option<usize>,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -71,6 +74,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if asked.is_empty() {
         return Err(Failure::Usage(format!("{}: there are no pictures here", args.images.join(" "))));
     }
+    let memory_budget = args.memory.budget()?;
     let weights = args.weights.load(context)?;
     let topk = args.topk.unwrap_or(if args.json { 5 } else { 3 });
     let class_width = weights.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0).min(NAME_WIDTH);
@@ -79,13 +83,13 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     // Results go straight to a terminal; a bar would be in their way.
     let counter = (args.json && asked.len() > BATCH).then(|| Counter::new(context, asked.len()));
 
-    let mut device = None;
+    let mut device = Device { context, weights: &weights, pictures: asked.len(), memory_budget, opened: None };
     let mut answers = Vec::new();
     let mut has_failed = false;
     let mut done = 0;
     for chunk in asked.chunks(BATCH) {
         let pictures = decoders.install(|| chunk.par_iter().map(|asked| read(asked, &weights)).collect::<Vec<_>>());
-        for answer in answer(chunk, pictures, &weights, topk, asked.len(), &mut device, context)? {
+        for answer in answer(chunk, pictures, topk, &mut device)? {
             if let Answer::Failed { error, .. } = &answer {
                 has_failed = true;
                 if !args.json {
@@ -143,36 +147,45 @@ fn read(asked: &Asked, weights: &ReadyWeights) -> Result<Vec<u8>, String> {
     })
 }
 
-/// Runs the pictures that could be read, of `in_all` that were asked for; the device is opened for the first of them.
-fn answer<'a>(
-    asked: &[Asked],
-    pictures: Vec<Result<Vec<u8>, String>>,
-    weights: &ReadyWeights,
-    topk: usize,
-    in_all: usize,
-    device: &mut Option<(OpenedGpu<'a>, Predictor)>,
+/// What answers: a device that is opened for the first picture that can be read.
+struct Device<'a> {
     context: &'a Context,
-) -> Result<Vec<Answer>, Failure> {
-    let readable: Vec<Vec<u8>> = pictures.iter().filter_map(|picture| picture.as_ref().ok().cloned()).collect();
-    let mut probabilities = Vec::new();
-    if !readable.is_empty() {
-        if device.is_none() {
-            let gpu = context.open_gpu()?;
-            let ReadyWeights { file, model, options, preprocess, .. } = weights;
-            let predictor = Predictor::new(&gpu, model, options, preprocess, file, BATCH.min(in_all), in_all)?;
-            *device = Some((gpu, predictor));
+    weights: &'a ReadyWeights,
+    /// Pictures that were asked for.
+    pictures: usize,
+    memory_budget: Option<u64>,
+    opened: Option<(OpenedGpu<'a>, Predictor)>,
+}
+
+impl Device<'_> {
+    fn predict(&mut self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>, Failure> {
+        if pictures.is_empty() {
+            return Ok(Vec::new());
         }
-        if let Some((gpu, predictor)) = device {
-            probabilities = predictor.predict(gpu, &readable)?;
-        }
+        let (gpu, predictor) = match &mut self.opened {
+            Some(opened) => opened,
+            None => {
+                let gpu = self.context.open_gpu_within(self.memory_budget)?;
+                let ReadyWeights { file, model, options, preprocess, .. } = self.weights;
+                let batch = BATCH.min(self.pictures);
+                let predictor = Predictor::new(&gpu, model, options, preprocess, file, batch, self.pictures)?;
+                self.opened.insert((gpu, predictor))
+            }
+        };
+        Ok(predictor.predict(gpu, pictures)?)
     }
-    let mut probabilities = probabilities.into_iter();
+}
+
+/// Runs the pictures that could be read.
+fn answer(asked: &[Asked], pictures: Vec<Result<Vec<u8>, String>>, topk: usize, device: &mut Device<'_>) -> Result<Vec<Answer>, Failure> {
+    let readable: Vec<Vec<u8>> = pictures.iter().filter_map(|picture| picture.as_ref().ok().cloned()).collect();
+    let mut probabilities = device.predict(&readable)?.into_iter();
     let answers = asked.iter().zip(pictures).map(|(asked, picture)| {
         let image = asked.name.clone();
         match picture {
             Err(error) => Answer::Failed { image, error: one_line(&error, 1000) },
             Ok(_) => {
-                let predictions = best(&probabilities.next().unwrap_or_default(), &weights.classes, topk);
+                let predictions = best(&probabilities.next().unwrap_or_default(), &device.weights.classes, topk);
                 Answer::Named { image, predictions }
             }
         }

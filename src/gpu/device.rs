@@ -2,6 +2,7 @@
 
 use super::adapter;
 use super::buffers::DeviceBuffer;
+use super::memory::Meter;
 use super::pacing::{self, Grid};
 use super::pipeline_cache::PipelineCache;
 use super::pipelines::Pipelines;
@@ -10,6 +11,9 @@ use crate::kernels::{DeviceClass, Target};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+/// Most bytes of the staging buffer through which [`Gpu::read`] reads.
+pub const STAGING_BYTES: u64 = 4 << 20;
 
 /// How to open a device.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +27,8 @@ pub struct OpenOptions {
     /// How long a submission may take before it is cut, instead of what suits the adapter; `NIN_WGPU_SUBMIT_MS` does the
     /// same, in milliseconds.
     pub longest_submission: Option<Duration>,
+    /// Most bytes that the program's buffers may take together.
+    pub memory_budget: Option<u64>,
 }
 
 /// An adapter opened for work. Cheap to share by reference; all methods take `&self`.
@@ -45,6 +51,7 @@ pub struct Gpu {
     /// Submissions of programs.
     submissions: AtomicU64,
     faults: Arc<Mutex<Option<GpuError>>>,
+    pub(super) meter: Arc<Meter>,
 }
 
 impl Gpu {
@@ -56,13 +63,9 @@ impl Gpu {
             None => pacing::longest_submission_from_env()?,
         };
         let (index, chosen) = adapter::choose(options.device.as_deref())?;
-        let mut wanted = wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
+        let mut wanted = adapter::FEATURES | wgpu::Features::PIPELINE_CACHE;
         wanted.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps);
-        let (limits, features) = if std::env::var_os("NIN_WGPU_DEFAULT_LIMITS").is_some_and(|v| v == "1") {
-            (wgpu::Limits::default(), wgpu::Features::empty())
-        } else {
-            (chosen.limits(), chosen.features() & wanted)
-        };
+        let (limits, features) = adapter::limits_and_features(&chosen, wanted);
         let description = adapter::describe(index, &chosen);
         let (device, queue) = pollster::block_on(chosen.request_device(&wgpu::DeviceDescriptor {
             label: Some("nin-wgpu"),
@@ -99,7 +102,8 @@ impl Gpu {
             grid: Grid::new(&device, &queue, alignment),
             longest_submission: longest_submission.unwrap_or_else(|| pacing::longest_submission(info.device_type)),
             details: cache_note.into_iter().collect(),
-            target: adapter::target(&chosen, &limits, features, options.class),
+            target: Target { memory_budget: options.memory_budget, ..adapter::target(&chosen, &limits, features, options.class) },
+            meter: Arc::default(),
             has_timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             waited: AtomicU64::new(0),
             submissions: AtomicU64::new(0),
@@ -119,6 +123,13 @@ impl Gpu {
     /// The facts that kernels are chosen by.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// As [`Gpu::target`], with what is left of the memory budget beside the buffers there are but for `reused` bytes of them.
+    pub fn remaining_target(&self, reused: u64) -> Target {
+        let in_use = self.memory().bytes.saturating_sub(reused);
+        let memory_budget = self.target.memory_budget.map(|budget| budget.saturating_sub(in_use));
+        Target { memory_budget, ..self.target.clone() }
     }
 
     /// Whether kernels can be timed by the device's own clock; see [`OpenOptions::timestamps`].
@@ -177,21 +188,31 @@ impl Gpu {
         self.queue.write_buffer(&buffer.0, offset, bytes);
     }
 
-    /// Waits for all submitted work and returns the first `bytes` bytes of a buffer.
+    /// Waits for all submitted work and returns the first `bytes` bytes of a buffer, which come through a staging buffer of
+    /// at most [`STAGING_BYTES`].
     pub fn read(&self, buffer: &DeviceBuffer, bytes: u64) -> Result<Vec<u8>, GpuError> {
+        let size = bytes.next_multiple_of(4).clamp(4, STAGING_BYTES);
+        let _claim = self.claim(size);
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
-            size: bytes.next_multiple_of(4),
+            size,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&buffer.0, 0, &staging, 0, bytes.next_multiple_of(4));
-        self.queue.submit([encoder.finish()]);
-        staging.map_async(wgpu::MapMode::Read, .., |_| {});
-        self.wait()?;
-        let view = staging.get_mapped_range(..).map_err(|e| GpuError::Refused(format!("reading back: {e}")))?;
-        Ok(view[..bytes as usize].to_vec())
+        let mut read = Vec::with_capacity(bytes as usize);
+        while (read.len() as u64) < bytes {
+            let (from, part) = (read.len() as u64, size.min(bytes - read.len() as u64));
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(&buffer.0, from, &staging, 0, part.next_multiple_of(4));
+            self.queue.submit([encoder.finish()]);
+            staging.map_async(wgpu::MapMode::Read, .., |_| {});
+            self.wait()?;
+            let view = staging.get_mapped_range(..).map_err(|e| GpuError::Refused(format!("reading back: {e}")))?;
+            read.extend_from_slice(&view[..part as usize]);
+            drop(view);
+            staging.unmap();
+        }
+        Ok(read)
     }
 
     /// Waits until all submitted work is done.

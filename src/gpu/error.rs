@@ -40,6 +40,21 @@ pub enum GpuError {
         /// What is allowed.
         limit: u64,
     },
+    /// A buffer would exceed the memory budget.
+    #[error(
+        "{what} takes {bytes} bytes beside the {in_use} in use, over the memory budget of {budget}; raise --memory-budget, or use a \
+         smaller --batch-size or --image-size"
+    )]
+    OverBudget {
+        /// The buffer.
+        what: String,
+        /// Its size.
+        bytes: u64,
+        /// What other buffers take.
+        in_use: u64,
+        /// What all may take.
+        budget: u64,
+    },
     /// The driver or wgpu refused a command: a fault of this program or of the driver.
     #[error("the adapter refused a command: {0}")]
     Refused(String),

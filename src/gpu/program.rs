@@ -1,6 +1,7 @@
 //! A schedule made ready for a device, and its execution: one compute pass and one submit, unless that takes so long
 //! that a watchdog might fire ([`super::pacing`]).
 
+use super::memory::Claim;
 use super::pacing::{Cuts, Extent, Pace, Part};
 use super::pipelines::Pipeline;
 use super::{Buffers, DeviceBuffer, Gpu, GpuError};
@@ -19,6 +20,7 @@ pub struct StepUniforms {
     buffer: wgpu::Buffer,
     stride: u64,
     count: usize,
+    _claim: Claim,
 }
 
 impl StepUniforms {
@@ -31,7 +33,7 @@ impl StepUniforms {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        StepUniforms { buffer, stride, count }
+        StepUniforms { buffer, stride, count, _claim: gpu.claim(stride * count as u64) }
     }
 
     /// Micro-batches of a step.
@@ -54,6 +56,8 @@ impl StepUniforms {
 pub struct Program {
     pub(super) dispatches: Vec<Prepared>,
     pub(super) pace: Pace,
+    /// Of the buffer of constants, which the bind groups keep.
+    _claim: Claim,
 }
 
 /// A dispatch ready to be encoded, and what it belongs to.
@@ -80,9 +84,10 @@ impl Program {
             constants.extend_from_slice(&entry.dispatch.params);
             constants.resize(constants.len().next_multiple_of(alignment), 0);
         }
+        let size = constants.len().max(16) as u64;
         let params = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("params"),
-            size: constants.len().max(16) as u64,
+            size,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
@@ -106,7 +111,7 @@ impl Program {
         }
         let pace = Pace::new(gpu, prepared.iter().map(|dispatch| dispatch.extent).collect());
         gpu.check()?;
-        Ok(Program { dispatches: prepared, pace })
+        Ok(Program { dispatches: prepared, pace, _claim: gpu.claim(size) })
     }
 }
 

@@ -69,7 +69,7 @@ impl Program {
             }
             encoder.resolve_query_set(&query_set, 0..count, &resolved, 0);
             gpu.queue.submit([encoder.finish()]);
-            let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&gpu.read(&super::DeviceBuffer(resolved), bytes)?);
+            let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&gpu.read(&super::DeviceBuffer::new(gpu, resolved), bytes)?);
             seconds.extend(ticks.chunks_exact(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * period));
         }
         Ok(seconds)

@@ -114,6 +114,8 @@ pub struct Target {
     pub texture_reuse: u64,
     /// Largest texture of `rgba32float` that is [`TEXTURE_WIDTH`] wide, in bytes.
     pub max_texture_bytes: u64,
+    /// Most bytes of all buffers together, where that is limited.
+    pub memory_budget: Option<u64>,
     /// Alignment of a binding's offset in bytes.
     pub offset_alignment: u64,
 }
@@ -167,6 +169,7 @@ impl Target {
             max_buffer_bytes: 256 << 20,
             texture_reuse: TEXTURE_REUSE,
             max_texture_bytes: texture_bytes(8192),
+            memory_budget: None,
             offset_alignment: 256,
         }
     }

@@ -79,6 +79,10 @@ impl Op for ImageInput {
         Ok(vec![Fact::activation(self.micro_batch, channels, self.size[0], self.size[1])])
     }
 
+    fn is_cheap(&self) -> bool {
+        true
+    }
+
     fn lower(&self, node: &Lowering<'_>) -> Lowered {
         let parts = node.inputs.len() - 1;
         let [images, channels, in_h, in_w] = node.inputs[0].shape.four();

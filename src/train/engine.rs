@@ -5,15 +5,12 @@ use super::resident::ResidentImages;
 use crate::data::{Batch, DataError};
 use crate::gpu::{Buffers, DeviceBuffer, DispatchTime, Gpu, GpuError, Program, ReadbackRing, StepUniforms, Submitter};
 use crate::graph::Graph;
-use crate::kernels::Step;
-use crate::models::{CompiledNetwork, InputOptions, METRICS_RING, Model, ModelOptions, Purpose, compile};
+use crate::kernels::{Step, Target};
+use crate::models::{CompiledNetwork, InputOptions, METRICS_RING, Memory, Model, ModelOptions, Purpose, READBACKS, compile};
 use crate::ops::{Optimizer, accumulate, start_sum};
 use crate::passes::{Arena, BufferRole, CompileOptions, Pass, Region, ScheduledDispatch};
 use crate::weights::NamedTensor;
 use std::borrow::Cow;
-
-/// Copies to the host that may be under way at once.
-const READBACKS: usize = 3;
 
 /// The parameters of a model on a device, shared by the networks that train, evaluate and infer with them.
 #[derive(Clone)]
@@ -74,11 +71,12 @@ impl Loaded {
         network: CompiledNetwork,
         parameters: &DeviceParameters,
         resident: Option<&ResidentImages>,
+        lender: Option<&Buffers>,
         extra: &[(BufferRole, u64)],
         passes: usize,
     ) -> Result<Self, GpuError> {
         let schedule = &network.compiled.schedule;
-        let mut shared = Buffers::default();
+        let mut shared = lender.map_or_else(Buffers::default, |buffers| buffers.lend_slots(&schedule.buffers));
         shared.insert(BufferRole::Parameters, parameters.buffer.clone());
         for (value, part) in network.pixels.iter().zip(resident.map_or(&[][..], ResidentImages::parts)) {
             shared.insert(BufferRole::Input(*value), part.clone());
@@ -173,15 +171,17 @@ impl TrainEngine {
         switches: CompileOptions,
     ) -> Result<Self, TrainError> {
         let input = &located(input, resident);
-        let network = compile(model, options, input, Purpose::Train, batch, max_pass, gpu.target(), switches)?;
+        let state_buffers = optimizer.state_buffers().len();
+        let target = gpu.remaining_target(resident.map_or(0, ResidentImages::bytes));
+        let network = compile(model, options, input, Purpose::Train, batch, max_pass, state_buffers, &target, switches)?;
         let parameters = DeviceParameters::upload(gpu, &network.compiled.graph, tensors)?;
         let bytes = parameters.arena.bytes;
         let passes = batch.div_ceil(network.micro_batch);
-        let mut extra: Vec<_> = (0..optimizer.state_buffers().len()).map(|i| (BufferRole::OptimizerState(i), bytes)).collect();
+        let mut extra: Vec<_> = (0..state_buffers).map(|i| (BufferRole::OptimizerState(i), bytes)).collect();
         if passes > 1 {
             extra.push((BufferRole::GradientSum, bytes));
         }
-        let loaded = Loaded::new(gpu, network, &parameters, resident, &extra, passes)?;
+        let loaded = Loaded::new(gpu, network, &parameters, resident, None, &extra, passes)?;
 
         let whole = |buffer| Region { buffer, offset: 0, bytes };
         let words = (bytes / 4) as usize;
@@ -190,7 +190,7 @@ impl TrainEngine {
             Program::new(gpu, &[entry], &loaded.buffers, &loaded.steps)
         };
         let gradients = whole(if passes > 1 { BufferRole::GradientSum } else { BufferRole::Gradients });
-        let state: Vec<Region> = (0..optimizer.state_buffers().len()).map(|i| whole(BufferRole::OptimizerState(i))).collect();
+        let state: Vec<Region> = (0..state_buffers).map(|i| whole(BufferRole::OptimizerState(i))).collect();
         let update = single("update", optimizer.dispatch(words, whole(BufferRole::Parameters), gradients, &state))?;
         let sum = if passes > 1 {
             let start = single("start_sum", start_sum(words, gradients, whole(BufferRole::Gradients)))?;
@@ -217,11 +217,9 @@ impl TrainEngine {
         self.loaded.network.micro_batch
     }
 
-    /// Bytes of all buffers.
-    pub fn bytes(&self) -> u64 {
-        let schedule = &self.loaded.network.compiled.schedule;
-        let arenas = self.optimizer.state_buffers().len() as u64 + u64::from(self.sum.is_some());
-        schedule.bytes() + arenas * schedule.arena.bytes
+    /// What it takes on the device, from the memory plan.
+    pub fn memory(&self) -> Memory {
+        self.loaded.network.memory
     }
 
     /// Queues one update with the images of `batch`; nothing comes back yet.
@@ -421,15 +419,60 @@ impl ForwardEngine {
         switches: CompileOptions,
     ) -> Result<Self, TrainError> {
         let input = &located(input, resident);
-        let mut network = compile(model, options, input, purpose, batch, batch, gpu.target(), switches)?;
+        let compile_for = |batch| {
+            let target = gpu.remaining_target(parameters.arena.bytes + resident.map_or(0, ResidentImages::bytes));
+            compile(model, options, input, purpose, batch, batch, 0, &target, switches)
+        };
+        let mut network = compile_for(batch)?;
         if network.micro_batch < batch {
-            let fits = network.micro_batch;
-            network = compile(model, options, input, purpose, fits, fits, gpu.target(), switches)?;
+            network = compile_for(network.micro_batch)?;
         }
+        Self::load(gpu, network, parameters, resident, None, options.classes, purpose)
+    }
+
+    /// As [`ForwardEngine::new`], with the parameters of `trained` and in the memory of its temporaries: the two must not run at
+    /// once. Takes fewer images at a time where the memory budget leaves too little.
+    #[allow(clippy::too_many_arguments)]
+    pub fn beside(
+        gpu: &Gpu,
+        trained: &TrainEngine,
+        model: &Model,
+        options: &ModelOptions,
+        input: &InputOptions,
+        purpose: Purpose,
+        mut batch: usize,
+        resident: Option<&ResidentImages>,
+        switches: CompileOptions,
+    ) -> Result<Self, TrainError> {
+        let input = &located(input, resident);
+        let target = Target { memory_budget: None, ..gpu.target().clone() };
+        loop {
+            let network = compile(model, options, input, purpose, batch, batch, 0, &target, switches)?;
+            if network.micro_batch < batch {
+                batch = network.micro_batch;
+                continue;
+            }
+            let lender = Some(&trained.loaded.buffers);
+            match Self::load(gpu, network, &trained.parameters, resident, lender, options.classes, purpose) {
+                Err(TrainError::Gpu(GpuError::OverBudget { .. })) if batch > 1 => batch = batch.div_ceil(2),
+                other => return other,
+            }
+        }
+    }
+
+    fn load(
+        gpu: &Gpu,
+        network: CompiledNetwork,
+        parameters: &DeviceParameters,
+        resident: Option<&ResidentImages>,
+        lender: Option<&Buffers>,
+        classes: usize,
+        purpose: Purpose,
+    ) -> Result<Self, TrainError> {
         let batch = network.micro_batch;
         let bytes = network.compiled.graph.fact(network.result).bytes();
-        let loaded = Loaded::new(gpu, network, parameters, resident, &[], 1)?;
-        Ok(ForwardEngine { loaded, purpose, batch, classes: options.classes, ring: ReadbackRing::new(gpu, bytes, READBACKS) })
+        let loaded = Loaded::new(gpu, network, parameters, resident, lender, &[], 1)?;
+        Ok(ForwardEngine { loaded, purpose, batch, classes, ring: ReadbackRing::new(gpu, bytes, READBACKS) })
     }
 
     /// Images of one run.
@@ -437,9 +480,9 @@ impl ForwardEngine {
         self.batch
     }
 
-    /// Bytes of all buffers.
-    pub fn bytes(&self) -> u64 {
-        self.loaded.network.compiled.schedule.bytes()
+    /// What it takes on the device, from the memory plan, parameters included.
+    pub fn memory(&self) -> Memory {
+        self.loaded.network.memory
     }
 
     /// Multiply-adds of a pass.

@@ -26,7 +26,9 @@ impl Room {
     pub fn of(gpu: &Gpu) -> Self {
         let is_off = std::env::var_os("NIN_WGPU_NO_RESIDENT_DATA").is_some_and(|value| value == "1");
         let part_bytes = gpu.target().max_binding_bytes.min(gpu.target().max_buffer_bytes).min(MOST_PART_BYTES);
-        Room { bytes: if is_off { 0 } else { MOST_BYTES }, part_bytes }
+        // Under a memory budget the network comes first.
+        let bytes = gpu.target().memory_budget.map_or(MOST_BYTES, |budget| MOST_BYTES.min(budget / 4));
+        Room { bytes: if is_off { 0 } else { bytes }, part_bytes }
     }
 
     /// How `images` of `image_bytes` each are cut into parts; `None` where they do not fit.

@@ -13,7 +13,7 @@ use super::schedule::learning_rate;
 use crate::data::framing::Polarity;
 use crate::data::{self, Dataset, Order, batches_per_epoch};
 use crate::gpu::Gpu;
-use crate::models::{InputOptions, Model, ModelOptions, Purpose};
+use crate::models::{InputOptions, Model, ModelOptions, Purpose, largest_batch};
 use crate::ops::{Augment, Optimizer};
 use crate::passes::CompileOptions;
 use crate::weights::{self, Metadata, NamedTensor, Preprocess};
@@ -34,6 +34,8 @@ pub struct TrainRequest {
     pub initial_weights: Option<PathBuf>,
     /// The command as typed, kept beside the configuration.
     pub command: String,
+    /// A new run takes the largest batch that runs in one pass instead of the configured one.
+    pub batch_size_auto: bool,
 }
 
 /// Facts of a run, known before its first step.
@@ -59,7 +61,7 @@ pub struct RunInfo {
     pub batch_size: usize,
     /// Images of one pass over the device; smaller than the batch where that does not fit.
     pub micro_batch: usize,
-    /// Device memory of training in bytes.
+    /// Device memory of training and testing in bytes.
     pub memory_bytes: u64,
     /// Bytes of images that stay on the device; 0 where every step uploads its own.
     pub resident_bytes: u64,
@@ -179,6 +181,14 @@ impl Run {
             fit_classes(&mut config, model, &dataset, observer)?;
         }
         check_channels(&config, &dataset)?;
+        if request.batch_size_auto && resumed.is_none() {
+            config.batch_size = fit_batch_size(gpu, &config, model, &dataset, observer)?;
+        }
+        let budget = gpu.target().memory_budget;
+        if resumed.is_some() && config.memory_budget != budget {
+            observer.note("the memory budget is another than before: gradients may be summed in other parts, and round otherwise");
+        }
+        config.memory_budget = budget;
         let fingerprint = data::fingerprint(dataset.train.as_ref())?;
 
         let options = model_options(&config);
@@ -223,17 +233,9 @@ impl Run {
         } else {
             let input = InputOptions { augment: None, ..input };
             let batch = engine.micro_batch().min(dataset.test.len());
-            Some(ForwardEngine::new(
-                gpu,
-                model,
-                &options,
-                &input,
-                Purpose::Evaluate,
-                batch,
-                engine.parameters(),
-                resident_test.as_ref(),
-                CompileOptions::from_env(),
-            )?)
+            let switches = CompileOptions::from_env();
+            let resident = resident_test.as_ref();
+            Some(ForwardEngine::beside(gpu, &engine, model, &options, &input, Purpose::Evaluate, batch, resident, switches)?)
         };
 
         let dir = match (resumed, &request.out) {
@@ -294,7 +296,7 @@ impl Run {
             parameters: self.engine.graph().parameter_count(),
             batch_size: self.config.images_per_update(),
             micro_batch: self.engine.micro_batch(),
-            memory_bytes: self.engine.bytes(),
+            memory_bytes: gpu.memory().bytes,
             resident_bytes: [&self.resident_train, &self.resident_test].into_iter().flatten().map(ResidentImages::bytes).sum(),
         }
     }
@@ -477,6 +479,24 @@ fn fit_classes(config: &mut TrainConfig, model: &Model, dataset: &Dataset, obser
     Ok(())
 }
 
+/// The largest batch that runs in one pass on the device, no larger than the data set.
+fn fit_batch_size(
+    gpu: &Gpu,
+    config: &TrainConfig,
+    model: &Model,
+    dataset: &Dataset,
+    observer: &mut dyn Observer,
+) -> Result<usize, TrainError> {
+    let input = input_options(config, dataset.shape());
+    let state_buffers = optimizer(config).state_buffers().len();
+    let (most, target) = (dataset.train.len(), gpu.remaining_target(0));
+    let options = model_options(config);
+    let batch = largest_batch(model, &options, &input, Purpose::Train, most, config.grad_accum, state_buffers, &target)?;
+    observer
+        .note(&format!("--batch-size auto: {batch} images; what is learned depends on it, so repeat this run with --batch-size {batch}"));
+    Ok(batch)
+}
+
 fn check_channels(config: &TrainConfig, dataset: &Dataset) -> Result<(), TrainError> {
     let [channels, height, width] = dataset.shape();
     if channels == config.in_channels {
@@ -513,7 +533,8 @@ pub(super) fn input_options(config: &TrainConfig, source: [usize; 3]) -> InputOp
     }
 }
 
-pub(super) fn optimizer(config: &TrainConfig) -> Optimizer {
+/// The update rule of a configuration.
+pub fn optimizer(config: &TrainConfig) -> Optimizer {
     let weight_decay = config.weight_decay;
     match config.optimizer {
         config::Optimizer::Sgd => Optimizer::Sgd { momentum: config.momentum, nesterov: config.nesterov, weight_decay },

@@ -5,6 +5,7 @@ mod faults;
 mod infer;
 #[cfg(unix)]
 mod interrupt;
+mod memory;
 mod startup;
 mod support;
 mod torch;
@@ -41,6 +42,7 @@ fn main() {
         ("train", train::TESTS),
         ("startup", startup::TESTS),
         ("bench", bench::TESTS),
+        ("memory", memory::TESTS),
         #[cfg(unix)]
         ("interrupt", interrupt::TESTS),
         ("faults", faults::TESTS),

@@ -3,6 +3,7 @@
 mod conv_shapes;
 mod golden_ops;
 mod kernels;
+mod memory;
 mod network;
 mod optimizers;
 mod pools;
@@ -34,6 +35,7 @@ fn main() {
     let mut trials = Vec::new();
     trials.extend(kernels::trials(device.as_ref()));
     trials.extend(network::trials(device.as_ref()));
+    trials.extend(memory::trials(device.as_ref()));
     trials.extend(conv_shapes::trials(device.as_ref()));
     trials.extend(pools::trials(device.as_ref()));
     trials.extend(golden_ops::trials(device.as_ref()));

@@ -38,6 +38,9 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
         trial(device, "network::planned equals unplanned", |gpu| {
             same_bits(gpu, CompileOptions::default(), CompileOptions { plan: PlanOptions { share: false }, ..Default::default() })
         }),
+        trial(device, "network::recomputed equals stored", |gpu| {
+            same_bits(gpu, CompileOptions::default(), CompileOptions { recompute: true, ..Default::default() })
+        }),
         trial(device, "network::the same run twice", |gpu| same_bits(gpu, CompileOptions::default(), CompileOptions::default())),
         trial(device, "network::resident images equal uploaded ones", resident),
         trial(device, "network::in short submissions", short_submissions),
@@ -48,15 +51,15 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
 }
 
 /// A small instance of a model with everything switched on.
-struct Setup {
-    model: &'static Model,
-    options: ModelOptions,
-    input: InputOptions,
+pub struct Setup {
+    pub model: &'static Model,
+    pub options: ModelOptions,
+    pub input: InputOptions,
     parameters: Vec<NamedTensor>,
 }
 
 impl Setup {
-    fn new(name: &str, side: usize) -> Self {
+    pub fn new(name: &str, side: usize) -> Self {
         let model = Model::find(name).expect("a known model");
         let options = ModelOptions { image_size: [side; 2], dropout: 0.25, ..model.defaults.clone() };
         let input = InputOptions {
@@ -72,13 +75,13 @@ impl Setup {
         Setup { model, options, input, parameters }
     }
 
-    fn engine(&self, gpu: &Gpu, max_pass: usize, switches: CompileOptions) -> Result<TrainEngine, String> {
+    pub fn engine(&self, gpu: &Gpu, max_pass: usize, switches: CompileOptions) -> Result<TrainEngine, String> {
         let tensors: Vec<_> = self.parameters.iter().collect();
         TrainEngine::new(gpu, self.model, &self.options, &self.input, SGD, BATCH, max_pass, &tensors, None, switches)
             .map_err(|e| e.to_string())
     }
 
-    fn batch(&self, seed: u64) -> Batch {
+    pub fn batch(&self, seed: u64) -> Batch {
         let mut rng = Stream::new(seed, 0, 0, 9);
         let bytes = BATCH * self.input.source.iter().product::<usize>();
         Batch {
@@ -90,7 +93,7 @@ impl Setup {
     }
 
     /// Trains for `steps` updates; the results of the updates and the parameters.
-    fn run(&self, gpu: &Gpu, engine: &mut TrainEngine, steps: u64) -> Result<(Vec<StepResult>, Vec<NamedTensor>), String> {
+    pub fn run(&self, gpu: &Gpu, engine: &mut TrainEngine, steps: u64) -> Result<(Vec<StepResult>, Vec<NamedTensor>), String> {
         let mut results = Vec::new();
         for number in 0..steps {
             let read_back = number % 2 == 1;

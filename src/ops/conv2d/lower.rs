@@ -76,6 +76,9 @@ const MIN_STEPS_PER_SPLIT: u32 = 128;
 /// Steps of the reduction that the GPUs' kernels stage at a time: a split is a multiple of it.
 const STEPS_STAGED: u32 = 16;
 
+/// [`Conv2dParams::relu`] of an input gradient that takes over the memory of the activation that masks it.
+const MASK_IN_PLACE: u32 = 2;
+
 /// What a direction computes, as a matrix: `rows` by `channels` results.
 enum Results {
     /// Rows are pixels.
@@ -281,6 +284,9 @@ pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
 
 pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> Lowered {
     let mut params = params(&op.window, node.outputs[0], node.inputs[0], op.mask);
+    if node.in_place {
+        params.relu = MASK_IN_PLACE;
+    }
     let pixels = params.batch * params.in_h * params.in_w;
     let results = Results::Pixels { rows: pixels, channels: params.in_c };
     // Narrow layers come first and rarely need this gradient: it has no kernel of its own.
@@ -291,8 +297,8 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
     };
     let workgroups = variant.workgroups(pixels, params.in_c);
     let (dy, weight, dx) = (Operand::Input(0), Operand::Input(1), Operand::Output(0));
-    // Without a mask the kernel does not read x: dy stands in for it.
-    let x = if op.mask { Operand::Input(2) } else { dy };
+    // Without a mask, or with one in dx, the kernel does not read x: dy stands in for it.
+    let x = if op.mask && !node.in_place { Operand::Input(2) } else { dy };
     let (splits, per_split) = variant.split(node.target, workgroups, params.kernel_h * params.kernel_w * params.out_c);
     if splits > 1 {
         (params.splits, params.per_split) = (splits, per_split);
