@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::format;
+use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
 use super::table::{Align, Table};
@@ -38,6 +39,8 @@ pub struct Args {
     /// Number format: f32, or mixed for activations and filters in 16 bits
     #[arg(long, value_name = "KIND", default_value = "f32")]
     precision: Precision,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -69,6 +72,7 @@ struct Report<'a> {
 
 /// Measures the weights and prints the result.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let budget = args.memory.budget()?;
     let ready = args.weights.load(context)?;
     let split = Split::from(args.split);
     let dataset = open(args, split, &ready)?;
@@ -81,7 +85,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         context.note("note: the data set calls its classes otherwise than the weights do; they are compared by position");
     }
 
-    let gpu = context.open_gpu()?;
+    let gpu = context.open_gpu_within(budget)?;
     let counter = Counter::new(context, source.len());
     let batch = args.batch_size.min(source.len());
     let ReadyWeights { file, model, options, preprocess, .. } = &ready;

@@ -4,6 +4,7 @@ use super::context::Context;
 use super::error::{Exit, Failure};
 use super::format;
 use super::interrupt;
+use super::memory_args::BatchSize;
 use super::progress::Progress;
 use super::train_args::Args;
 use crate::train::run_dir::RunDir;
@@ -13,7 +14,7 @@ use crate::weights::label;
 /// Trains to the end, or until Ctrl-C, and says where the weights are.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let request = request(args)?;
-    let gpu = context.open_gpu()?;
+    let gpu = context.open_gpu_within(request.config.memory_budget)?;
     let stop = interrupt::watch(context.is_quiet())?;
     let mut progress = Progress::new(context);
     let outcome = train(&gpu, request, &mut progress, &stop);
@@ -29,7 +30,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn request(args: &Args) -> Result<TrainRequest, Failure> {
-    let config = match &args.resume {
+    let budget = args.memory.budget()?;
+    let mut config = match &args.resume {
         Some(folder) => {
             let saved = RunDir::open(folder)?.read_config()?;
             args.check_resumed(&saved)?;
@@ -37,12 +39,14 @@ fn request(args: &Args) -> Result<TrainRequest, Failure> {
         }
         None => args.resolve()?,
     };
+    config.memory_budget = budget.or(config.memory_budget);
     Ok(TrainRequest {
         config,
         out: args.out.clone().filter(|_| args.resume.is_none()),
         resume: args.resume.clone(),
         initial_weights: args.initial_weights.clone(),
         command: command(),
+        batch_size_auto: args.batch_size == Some(BatchSize::Auto) && args.resume.is_none(),
     })
 }
 

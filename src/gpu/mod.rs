@@ -4,8 +4,13 @@
 
 mod adapter;
 mod buffers;
+mod cache_dir;
 mod device;
+mod environment;
 mod error;
+mod memory;
+mod pacing;
+mod pipeline_cache;
 mod pipelines;
 mod program;
 mod readback;
@@ -13,10 +18,13 @@ mod roofline;
 mod timing;
 pub mod verify;
 
-pub use adapter::{AdapterDescription, adapters};
+pub use adapter::{AdapterDescription, adapters, probe};
 pub use buffers::{Buffers, DeviceBuffer};
-pub use device::{Gpu, OpenOptions};
+pub use cache_dir::cache_dir;
+pub use device::{Gpu, OpenOptions, STAGING_BYTES};
+pub use environment::prepare_environment;
 pub use error::GpuError;
+pub use memory::MemoryInUse;
 pub use program::{Program, StepUniforms, Submitter};
 pub use readback::{Readback, ReadbackRing};
 pub use roofline::{Roofline, roofline};

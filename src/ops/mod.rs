@@ -29,7 +29,7 @@ pub use cross_entropy::{CrossEntropyBackward, SoftmaxCrossEntropy};
 pub use dropout::Dropout;
 pub use global_avg_pool::{GlobalAvgPool, GlobalAvgPoolBackward};
 pub use head::Head;
-pub use image_input::{Augment, ImageInput};
+pub use image_input::{Augment, ImageInput, MOST_PARTS};
 pub use loss_scale::{GROWTH_INTERVAL, LossScale};
 pub use max_pool2d::{MaxPool2d, MaxPool2dBackward, max_pool2d_cases};
 pub use metrics::Metrics;

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::atomic::replace_file;
 use super::error::{WeightsError, label, tensor_name};
 use super::metadata::Metadata;
+use crate::files::replace_file;
 use crate::half::{f32_to_f16, round_to_f16};
 use crate::shape::Element;
 

@@ -5,7 +5,9 @@ mod faults;
 mod infer;
 #[cfg(unix)]
 mod interrupt;
+mod memory;
 mod mixed;
+mod startup;
 mod support;
 mod torch;
 mod train;
@@ -43,8 +45,10 @@ fn main() {
         ("infer", infer::TESTS),
         ("weights", weights::TESTS),
         ("train", train::TESTS),
+        ("startup", startup::TESTS),
         ("bench", bench::TESTS),
         ("mixed", mixed::TESTS),
+        ("memory", memory::TESTS),
         #[cfg(unix)]
         ("interrupt", interrupt::TESTS),
         ("faults", faults::TESTS),

@@ -4,7 +4,7 @@
 
 use nin_wgpu::graph::{Value, ValueKind};
 use nin_wgpu::kernels::{BindingKind, DeviceClass, Target};
-use nin_wgpu::models::{InputOptions, MODELS, Model, Purpose, compile, compiled};
+use nin_wgpu::models::{BuildError, CompiledNetwork, InputOptions, MODELS, Model, Purpose, compile, compiled};
 use nin_wgpu::passes::{BufferRole, CompileOptions, Compiled, PlanOptions, Region};
 use nin_wgpu::shape::{Element, Layout};
 use std::collections::BTreeMap;
@@ -26,9 +26,20 @@ fn compile_for(name: &str, batch: usize, class: DeviceClass, train: bool) -> Com
 
 /// With `half` in mixed precision.
 fn compile_as(name: &str, batch: usize, class: DeviceClass, train: bool, half: bool) -> Compiled {
-    let model = model(name);
+    let purpose = if train { Purpose::Train } else { Purpose::Infer { runs: 1 } };
     let switches = CompileOptions { half, ..CompileOptions::default() };
-    compiled(model, &model.defaults, batch, &Target::baseline(class), train, switches).unwrap()
+    network_for(name, batch, &Target::baseline(class), purpose, switches).unwrap().compiled
+}
+
+fn network_for(
+    name: &str,
+    batch: usize,
+    target: &Target,
+    purpose: Purpose,
+    switches: CompileOptions,
+) -> Result<CompiledNetwork, BuildError> {
+    let model = model(name);
+    compiled(model, &model.defaults, batch, 0, target, purpose, switches)
 }
 
 /// Every model, purpose and device class at a few batch sizes, with what to call it.
@@ -165,9 +176,9 @@ fn sharing_saves_memory_and_changes_no_kernel_order() {
         let model = model(name);
         let target = Target::baseline(DeviceClass::Discrete);
         let build = |share| {
-            let switches = CompileOptions { plan: PlanOptions { share }, ..CompileOptions::default() };
+            let switches = CompileOptions { plan: PlanOptions { share }, ..Default::default() };
             let input = InputOptions::plain(&model.defaults);
-            compile(model, &model.defaults, &input, Purpose::Train, 4, 4, &target, switches).unwrap().compiled
+            compile(model, &model.defaults, &input, Purpose::Train, 4, 4, 0, &target, switches).unwrap().compiled
         };
         let (shared, apart) = (build(true), build(false));
         assert!(shared.plan.bytes() < apart.plan.bytes(), "{name}");
@@ -227,11 +238,9 @@ fn everything_read_has_been_written() {
 
 #[test]
 fn large_batches_become_micro_batches() {
-    let nin = model("nin");
-    let input = InputOptions::plain(&nin.defaults);
     for class in CLASSES {
         let target = Target::baseline(class);
-        let at = |batch| compile(nin, &nin.defaults, &input, Purpose::Train, batch, batch, &target, CompileOptions::default()).unwrap();
+        let at = |batch| network_for("nin", batch, &target, Purpose::Train, CompileOptions::default()).unwrap();
         // 128 x 96 x 54 x 54 f32 are 143 MB: over the 128 MiB of a binding.
         let network = at(128);
         assert_eq!(network.micro_batch, 64, "{class:?}");

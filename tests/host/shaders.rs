@@ -141,9 +141,19 @@ fn kernels_keep_to_the_limits_of_every_device() {
 }
 
 #[test]
+fn convolutions_can_run_in_parts() {
+    let convolutions: Vec<&Kernel> = ALL.iter().filter(|kernel| kernel.module.starts_with("conv2d")).copied().collect();
+    assert!(convolutions.len() > 20, "{} convolutions", convolutions.len());
+    for kernel in convolutions {
+        assert!(kernel.divisible, "{} does not find its workgroup through shared/grid.wgsl", kernel.name());
+    }
+}
+
+#[test]
 fn only_convolutions_for_subgroups_need_them() {
     let names = ["conv2d_subgroup", "conv2d_subgroup_narrow", "conv2d_subgroup_textures"];
-    let expected = names.iter().flat_map(|name| [name.to_string(), format!("{name}_f16")]).collect::<BTreeSet<String>>();
+    let twins = |lanes: u32| names.map(|name| [format!("{name}_{lanes}"), format!("{name}_{lanes}_f16")]);
+    let expected: BTreeSet<String> = [8, 16].into_iter().flat_map(twins).flatten().collect();
     assert_eq!(subgroup_modules().into_iter().map(str::to_string).collect::<BTreeSet<_>>(), expected);
 }
 

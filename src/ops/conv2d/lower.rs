@@ -4,8 +4,9 @@ use super::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight};
 use crate::graph::{Lowered, Lowering, Op, Operand};
 use crate::kernels::{
     Conv2dParams, DeviceClass, Dispatch, Target, conv2d_gemm_64x64, conv2d_gemm_128x96, conv2d_gemm_128x128, conv2d_gemm_narrow,
-    conv2d_lanes, conv2d_lanes_narrow, conv2d_lanes_narrow_small, conv2d_lanes_scalar, conv2d_lanes_small, conv2d_reduce, conv2d_subgroup,
-    conv2d_subgroup_narrow, conv2d_subgroup_textures, conv2d_tiled, texture_copy, workgroups_for,
+    conv2d_lanes, conv2d_lanes_narrow, conv2d_lanes_narrow_small, conv2d_lanes_scalar, conv2d_lanes_small, conv2d_reduce,
+    conv2d_subgroup_8, conv2d_subgroup_16, conv2d_subgroup_narrow_8, conv2d_subgroup_narrow_16, conv2d_subgroup_textures_8,
+    conv2d_subgroup_textures_16, conv2d_tiled, texture_copy, workgroups_for,
 };
 use crate::shape::{Fact, Window, channels_in_memory};
 
@@ -23,12 +24,18 @@ enum Variant {
     LanesNarrowSmall,
     /// `conv2d_lanes_scalar`: CPU devices, any channels.
     LanesScalar,
-    /// `conv2d_subgroup`: as `Lanes`, where subgroups are 8 lanes wide.
-    Subgroup,
-    /// `conv2d_subgroup_textures`: as `Subgroup`, where values are loaded several times.
-    SubgroupTextures,
-    /// `conv2d_subgroup_narrow`: as `LanesNarrow`, where subgroups are 8 lanes wide.
-    SubgroupNarrow,
+    /// `conv2d_subgroup_8`: as `Lanes`, where subgroups are 8 lanes wide.
+    Subgroup8,
+    /// `conv2d_subgroup_16`: as `Lanes`, where subgroups are 16 lanes wide.
+    Subgroup16,
+    /// `conv2d_subgroup_textures_8`: as `Subgroup8`, where values are loaded several times.
+    SubgroupTextures8,
+    /// `conv2d_subgroup_textures_16`: as `Subgroup16`, where values are loaded several times.
+    SubgroupTextures16,
+    /// `conv2d_subgroup_narrow_8`: as `LanesNarrow`, where subgroups are 8 lanes wide.
+    SubgroupNarrow8,
+    /// `conv2d_subgroup_narrow_16`: as `LanesNarrow`, where subgroups are 16 lanes wide.
+    SubgroupNarrow16,
     /// `conv2d_gemm_128x128`: GPUs, channels in memory multiples of 4 on both sides.
     Gemm128x128,
     /// `conv2d_gemm_128x96`: as `Gemm128x128`, for channel counts that fill its tiles better.
@@ -57,7 +64,7 @@ struct Tiling {
 const CACHE_BYTES: u64 = 512 << 10;
 
 /// Most memory for partial sums of a weight gradient that is split for the cache's sake.
-const MOST_PARTIALS_BYTES: u64 = 16 << 20;
+const MOST_PARTIALS_BYTES: u64 = 6 << 20;
 
 /// A split of the weight gradient covers at least this many pixels, so that storing its partial sums stays cheap
 /// beside computing them.
@@ -69,10 +76,8 @@ const MIN_STEPS_PER_SPLIT: u32 = 128;
 /// Steps of the reduction that the GPUs' kernels stage at a time: a split is a multiple of it.
 const STEPS_STAGED: u32 = 16;
 
-/// Loads of one lane of the subgroup kernels for this many multiply-adds.
-const SUBGROUP_LOADS: u64 = 12;
-/// See [`SUBGROUP_LOADS`].
-const SUBGROUP_MACS: u64 = 1024;
+/// [`Conv2dParams::relu`] of an input gradient that takes over the memory of the activation that masks it.
+const MASK_IN_PLACE: u32 = 2;
 
 /// What a direction computes, as a matrix: `rows` by `channels` results.
 enum Results {
@@ -89,28 +94,39 @@ impl Variant {
     fn choose(target: &Target, params: &Conv2dParams, results: &Results) -> Self {
         let sums = u64::from(params.batch * params.out_h * params.out_w) * u64::from(params.out_c);
         let is_little = sums * u64::from(params.kernel_h * params.kernel_w * params.in_c) < target.little_work;
-        let subgroups = |variant: Self| target.subgroup == Some(8) && variant.use_of_tiles(results) >= 0.5;
+        let subgroups = |eight: Self, sixteen: Self| {
+            let variant = match target.subgroup {
+                Some(8) => eight,
+                Some(16) => sixteen,
+                _ => return None,
+            };
+            (variant.use_of_tiles(results) >= 0.5).then_some(variant)
+        };
         match (target.class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
             (DeviceClass::Integrated, true, true) => Self::Gemm64x64,
             (DeviceClass::Discrete, true, true) => Self::gemm(target, results),
             (DeviceClass::Integrated | DeviceClass::Discrete, false, true) => Self::GemmNarrow,
             (DeviceClass::Integrated | DeviceClass::Discrete, _, false) => Self::Tiled,
             (DeviceClass::Cpu, true, true) if is_little => Self::LanesSmall,
-            (DeviceClass::Cpu, true, true) if subgroups(Self::Subgroup) => Self::Subgroup,
-            (DeviceClass::Cpu, true, true) => Self::Lanes,
+            (DeviceClass::Cpu, true, true) => subgroups(Self::Subgroup8, Self::Subgroup16).unwrap_or(Self::Lanes),
             (DeviceClass::Cpu, false, true) if is_little => Self::LanesNarrowSmall,
-            (DeviceClass::Cpu, false, true) if subgroups(Self::SubgroupNarrow) => Self::SubgroupNarrow,
-            (DeviceClass::Cpu, false, true) => Self::LanesNarrow,
+            (DeviceClass::Cpu, false, true) => subgroups(Self::SubgroupNarrow8, Self::SubgroupNarrow16).unwrap_or(Self::LanesNarrow),
             (DeviceClass::Cpu, _, false) => Self::LanesScalar,
         }
     }
 
     /// The same with `operands` brought into textures where that pays and the device's textures hold them.
     fn through_textures(self, target: &Target, macs: u64, operands: [&Fact; 2]) -> Self {
+        // Loads of one lane for 1024 multiply-adds.
+        let (loads, through_textures) = match self {
+            Self::Subgroup8 => (12, Self::SubgroupTextures8),
+            Self::Subgroup16 => (8, Self::SubgroupTextures16),
+            _ => return self,
+        };
         let quads: u64 = operands.iter().map(|fact| fact.words() as u64 / 4).sum();
         let fits = operands.iter().all(|fact| texture_bytes_of(fact) <= target.max_texture_bytes.min(target.max_buffer_bytes));
-        let pays = macs * SUBGROUP_LOADS / SUBGROUP_MACS >= quads.saturating_mul(target.texture_reuse);
-        if self == Self::Subgroup && fits && pays { Self::SubgroupTextures } else { self }
+        let pays = macs / 1024 * loads >= quads.saturating_mul(target.texture_reuse);
+        if fits && pays { through_textures } else { self }
     }
 
     /// The tiles for a discrete GPU: of the large ones those that are used best, unless they are too few to fill it.
@@ -141,11 +157,14 @@ impl Variant {
 
     fn tiling(self) -> Tiling {
         match self {
-            Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 4, per_workgroup: 8 },
-            Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 8 },
-            Self::LanesScalar => Tiling { pixels: 4, channels: 4, rows: 4, per_workgroup: 8 },
-            Self::Subgroup | Self::SubgroupTextures | Self::SubgroupNarrow => {
+            Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 4, per_workgroup: 16 },
+            Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 16 },
+            Self::LanesScalar => Tiling { pixels: 4, channels: 4, rows: 4, per_workgroup: 16 },
+            Self::Subgroup8 | Self::SubgroupTextures8 | Self::SubgroupNarrow8 => {
                 Tiling { pixels: 64, channels: 32, rows: 64, per_workgroup: 1 }
+            }
+            Self::Subgroup16 | Self::SubgroupTextures16 | Self::SubgroupNarrow16 => {
+                Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1 }
             }
             Self::Gemm128x128 => Tiling { pixels: 128, channels: 128, rows: 128, per_workgroup: 1 },
             Self::Gemm128x96 | Self::GemmNarrow => Tiling { pixels: 128, channels: 96, rows: 128, per_workgroup: 1 },
@@ -239,8 +258,13 @@ pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
         let groups = workgroups_for(&conv2d_reduce::REDUCE_FORWARD, elements);
         return in_two_stages(accumulate, conv2d_reduce::reduce_forward(params, bias, y, partials, groups), elements, splits);
     }
-    if variant == Variant::SubgroupTextures {
-        let dispatch = conv2d_subgroup_textures::forward(params, bias, y, Operand::Texture(0), Operand::Texture(1), workgroups);
+    let kernel: Option<fn(_, _, _, _, _, _) -> Dispatch<Operand>> = match variant {
+        Variant::SubgroupTextures8 => Some(conv2d_subgroup_textures_8::forward),
+        Variant::SubgroupTextures16 => Some(conv2d_subgroup_textures_16::forward),
+        _ => None,
+    };
+    if let Some(kernel) = kernel {
+        let dispatch = kernel(params, bias, y, Operand::Texture(0), Operand::Texture(1), workgroups);
         return with_textures([(x, node.inputs[0]), (weight, node.inputs[1])], dispatch.into());
     }
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
@@ -249,32 +273,37 @@ pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
         Variant::LanesNarrow => conv2d_lanes_narrow::forward,
         Variant::LanesNarrowSmall => conv2d_lanes_narrow_small::forward,
         Variant::LanesScalar => conv2d_lanes_scalar::forward,
-        Variant::SubgroupNarrow => conv2d_subgroup_narrow::forward,
+        Variant::SubgroupNarrow8 => conv2d_subgroup_narrow_8::forward,
+        Variant::SubgroupNarrow16 => conv2d_subgroup_narrow_16::forward,
         Variant::Gemm128x128 => conv2d_gemm_128x128::forward,
         Variant::Gemm128x96 => conv2d_gemm_128x96::forward,
         Variant::Gemm64x64 => conv2d_gemm_64x64::forward,
         Variant::GemmNarrow => conv2d_gemm_narrow::forward,
         Variant::Tiled => conv2d_tiled::forward,
-        Variant::Subgroup => conv2d_subgroup::forward,
-        Variant::SubgroupTextures => unreachable!("it has other operands and is above"),
+        Variant::Subgroup8 => conv2d_subgroup_8::forward,
+        Variant::Subgroup16 => conv2d_subgroup_16::forward,
+        Variant::SubgroupTextures8 | Variant::SubgroupTextures16 => unreachable!("they have other operands and are above"),
     };
     kernel(params, x, weight, bias, y, workgroups).into()
 }
 
 pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> Lowered {
     let mut params = params(&op.window, node.outputs[0], node.inputs[0], op.mask);
+    if node.in_place {
+        params.relu = MASK_IN_PLACE;
+    }
     let pixels = params.batch * params.in_h * params.in_w;
     let results = Results::Pixels { rows: pixels, channels: params.in_c };
     // Narrow layers come first and rarely need this gradient: it has no kernel of its own.
     let variant = match Variant::choose(node.target, &params, &results) {
-        Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::SubgroupNarrow => Variant::LanesScalar,
+        Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::SubgroupNarrow8 | Variant::SubgroupNarrow16 => Variant::LanesScalar,
         Variant::GemmNarrow => Variant::Tiled,
         other => other.through_textures(node.target, op.macs(&node.inputs, &node.outputs), [node.inputs[1], node.inputs[0]]),
     };
     let workgroups = variant.workgroups(pixels, params.in_c);
     let (dy, weight, dx) = (Operand::Input(0), Operand::Input(1), Operand::Output(0));
-    // Without a mask the kernel does not read x: dy stands in for it.
-    let x = if op.mask { Operand::Input(2) } else { dy };
+    // Without a mask, or with one in dx, the kernel does not read x: dy stands in for it.
+    let x = if op.mask && !node.in_place { Operand::Input(2) } else { dy };
     let (splits, per_split) = variant.split(node.target, workgroups, params.kernel_h * params.kernel_w * params.out_c);
     if splits > 1 {
         (params.splits, params.per_split) = (splits, per_split);
@@ -284,22 +313,28 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
         let groups = workgroups_for(&conv2d_reduce::REDUCE_INPUT, elements);
         return in_two_stages(accumulate, conv2d_reduce::reduce_input(params, x, dx, partials, groups), elements, splits);
     }
-    if variant == Variant::SubgroupTextures {
-        let dispatch = conv2d_subgroup_textures::backward_input(params, x, dx, Operand::Texture(0), Operand::Texture(1), workgroups);
+    let kernel: Option<fn(_, _, _, _, _, _) -> Dispatch<Operand>> = match variant {
+        Variant::SubgroupTextures8 => Some(conv2d_subgroup_textures_8::backward_input),
+        Variant::SubgroupTextures16 => Some(conv2d_subgroup_textures_16::backward_input),
+        _ => None,
+    };
+    if let Some(kernel) = kernel {
+        let dispatch = kernel(params, x, dx, Operand::Texture(0), Operand::Texture(1), workgroups);
         return with_textures([(weight, node.inputs[1]), (dy, node.inputs[0])], dispatch.into());
     }
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
         Variant::Lanes => conv2d_lanes::backward_input,
         Variant::LanesSmall => conv2d_lanes_small::backward_input,
-        Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::SubgroupNarrow | Variant::LanesScalar => {
+        Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::SubgroupNarrow8 | Variant::SubgroupNarrow16 | Variant::LanesScalar => {
             conv2d_lanes_scalar::backward_input
         }
         Variant::Gemm128x128 => conv2d_gemm_128x128::backward_input,
         Variant::Gemm128x96 => conv2d_gemm_128x96::backward_input,
         Variant::Gemm64x64 => conv2d_gemm_64x64::backward_input,
         Variant::GemmNarrow | Variant::Tiled => conv2d_tiled::backward_input,
-        Variant::Subgroup => conv2d_subgroup::backward_input,
-        Variant::SubgroupTextures => unreachable!("it has other operands and is above"),
+        Variant::Subgroup8 => conv2d_subgroup_8::backward_input,
+        Variant::Subgroup16 => conv2d_subgroup_16::backward_input,
+        Variant::SubgroupTextures8 | Variant::SubgroupTextures16 => unreachable!("they have other operands and are above"),
     };
     kernel(params, x, weight, dy, dx, workgroups).into()
 }
@@ -334,8 +369,13 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
     let (x, dy, partials) = (Operand::Input(0), Operand::Input(1), Operand::Scratch(0));
     let groups = workgroups_for(&conv2d_reduce::REDUCE_PARTIALS, elements);
     let reduce = conv2d_reduce::reduce_partials(params, Operand::Output(0), Operand::Output(1), partials, groups);
-    if variant == Variant::SubgroupTextures {
-        let accumulate = conv2d_subgroup_textures::backward_weight(params, partials, Operand::Texture(0), Operand::Texture(1), workgroups);
+    let kernel: Option<fn(_, _, _, _, _) -> Dispatch<Operand>> = match variant {
+        Variant::SubgroupTextures8 => Some(conv2d_subgroup_textures_8::backward_weight),
+        Variant::SubgroupTextures16 => Some(conv2d_subgroup_textures_16::backward_weight),
+        _ => None,
+    };
+    if let Some(kernel) = kernel {
+        let accumulate = kernel(params, partials, Operand::Texture(0), Operand::Texture(1), workgroups);
         let lowered = in_two_stages(accumulate, reduce, elements, params.splits);
         return with_textures([(x, node.inputs[0]), (dy, node.inputs[1])], lowered);
     }
@@ -345,14 +385,16 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
         Variant::LanesNarrow => conv2d_lanes_narrow::backward_weight,
         Variant::LanesNarrowSmall => conv2d_lanes_narrow_small::backward_weight,
         Variant::LanesScalar => conv2d_lanes_scalar::backward_weight,
-        Variant::SubgroupNarrow => conv2d_subgroup_narrow::backward_weight,
+        Variant::SubgroupNarrow8 => conv2d_subgroup_narrow_8::backward_weight,
+        Variant::SubgroupNarrow16 => conv2d_subgroup_narrow_16::backward_weight,
         Variant::Gemm128x128 => conv2d_gemm_128x128::backward_weight,
         Variant::Gemm128x96 => conv2d_gemm_128x96::backward_weight,
         Variant::Gemm64x64 => conv2d_gemm_64x64::backward_weight,
         Variant::GemmNarrow => conv2d_gemm_narrow::backward_weight,
         Variant::Tiled => conv2d_tiled::backward_weight,
-        Variant::Subgroup => conv2d_subgroup::backward_weight,
-        Variant::SubgroupTextures => unreachable!("it has other operands and is above"),
+        Variant::Subgroup8 => conv2d_subgroup_8::backward_weight,
+        Variant::Subgroup16 => conv2d_subgroup_16::backward_weight,
+        Variant::SubgroupTextures8 | Variant::SubgroupTextures16 => unreachable!("they have other operands and are above"),
     };
     in_two_stages(kernel(params, x, dy, partials, workgroups), reduce, elements, params.splits)
 }
