@@ -81,7 +81,8 @@ fn evaluation_beside_training(gpu: &Gpu) -> Result<(), String> {
     let mut engine = setup.engine(gpu, 6, CompileOptions::default())?;
     let switches = CompileOptions::default();
     let (model, options, input) = (setup.model, &setup.options, &setup.input);
-    let mut apart = ForwardEngine::new(gpu, model, options, input, Purpose::Evaluate, 6, engine.parameters(), None, switches).map_err(text)?;
+    let mut apart =
+        ForwardEngine::new(gpu, model, options, input, Purpose::Evaluate, 6, engine.parameters(), None, switches).map_err(text)?;
     let in_use = gpu.memory().bytes;
     let mut beside = ForwardEngine::beside(gpu, &engine, model, options, input, Purpose::Evaluate, 6, None, switches).map_err(text)?;
     let added = gpu.memory().bytes - in_use;
