@@ -4,11 +4,13 @@ use super::bench_report::{Report, text};
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::model_args::{AdaptArgs, count, model};
+use super::tuning::{TuneArgs, Workload};
 use crate::gpu::{Gpu, roofline};
-use crate::models::Model;
+use crate::models::{Model, Purpose};
 use crate::train::bench::{BenchRequest, Mode, Spread, Steps, bench};
 use crate::train::config::{Precision, TrainConfig};
 use crate::train::plot::{SweepPoint, write_sweep};
+use crate::train::trainer::model_options;
 use crate::weights::label;
 use clap::ValueEnum;
 use std::collections::BTreeSet;
@@ -53,6 +55,8 @@ pub struct Args {
     #[arg(long, value_name = "B,...", value_delimiter = ',', value_parser = count(1 << 20), requires = "sweep",
           default_value = "1,2,4,8,16,32,64,128")]
     batch_sizes: Vec<usize>,
+    #[command(flatten)]
+    tune: TuneArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -79,7 +83,14 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if let Some(path) = &args.sweep {
         check_folder(path)?;
     }
-    let gpu = context.open_gpu_to_measure()?;
+    let workload = Workload {
+        model: args.model,
+        options: model_options(&config),
+        purpose: if args.mode == ModeName::Train { Purpose::Train } else { Purpose::Infer { runs: usize::MAX } },
+        batch: config.batch_size,
+        max_pass: config.batch_size,
+    };
+    let gpu = args.tune.open_gpu(context, &workload, true)?;
     if !gpu.has_timestamps() {
         let layers = if args.json { "layers stays empty" } else { "kernels are timed one by one from outside, waiting included" };
         context.note(&format!("note: this adapter has no timestamps: {layers}"));

@@ -123,6 +123,16 @@ impl Context {
         self.open_gpu_as(OpenOptions { timestamps: true, ..Default::default() })
     }
 
+    /// Opens the chosen adapter once more: what there is to say about it was said.
+    pub fn reopen_gpu(&self, timestamps: bool) -> Result<Gpu, Failure> {
+        Ok(Gpu::open(&OpenOptions { device: self.device.clone(), timestamps, ..Default::default() })?)
+    }
+
+    /// What `--device` names.
+    pub fn device(&self) -> Option<&str> {
+        self.device.as_deref()
+    }
+
     fn open_gpu_as(&self, options: OpenOptions) -> Result<Gpu, Failure> {
         let gpu = Gpu::open(&OpenOptions { device: self.device.clone(), ..options })?;
         let adapter = gpu.adapter();

@@ -7,11 +7,13 @@ use super::context::{Context, Paint};
 use super::error::{Exit, Failure};
 use super::model_args::count;
 use super::progress::Counter;
+use super::tuning::{TuneArgs, Workload};
 use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::DataError;
 use crate::data::framing::{Target, prepare};
 use crate::data::inputs::{Input, expand};
 use crate::gpu::Gpu;
+use crate::models::Purpose;
 use crate::train::predict::Predictor;
 use crate::weights::one_line;
 use rayon::prelude::*;
@@ -33,6 +35,8 @@ pub struct Args {
     /// Most likely classes to name [default: 3, with --json 5]
     #[arg(long, value_name = "K", value_parser = count(1_000_000))]
     topk: Option<usize>,
+    #[command(flatten)]
+    tune: TuneArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -86,7 +90,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let mut done = 0;
     for chunk in asked.chunks(BATCH) {
         let pictures = decoders.install(|| chunk.par_iter().map(|asked| read(asked, &weights)).collect::<Vec<_>>());
-        for answer in answer(chunk, pictures, &weights, topk, asked.len(), &mut device, context)? {
+        for answer in answer(chunk, pictures, &weights, topk, asked.len(), &mut device, (&args.tune, context))? {
             if let Answer::Failed { error, .. } = &answer {
                 has_failed = true;
                 if !args.json {
@@ -152,15 +156,18 @@ fn answer(
     topk: usize,
     in_all: usize,
     device: &mut Option<(Gpu, Predictor)>,
-    context: &Context,
+    (tune, context): (&TuneArgs, &Context),
 ) -> Result<Vec<Answer>, Failure> {
     let readable: Vec<Vec<u8>> = pictures.iter().filter_map(|picture| picture.as_ref().ok().cloned()).collect();
     let mut probabilities = Vec::new();
     if !readable.is_empty() {
         if device.is_none() {
-            let gpu = context.open_gpu()?;
             let ReadyWeights { file, model, options, preprocess, .. } = weights;
-            let predictor = Predictor::new(&gpu, model, options, preprocess, file, BATCH.min(in_all), in_all)?;
+            let batch = BATCH.min(in_all);
+            let purpose = Purpose::Infer { runs: in_all.div_ceil(batch) };
+            let workload = Workload { model, options: options.clone(), purpose, batch, max_pass: batch };
+            let gpu = tune.open_gpu(context, &workload, false)?;
+            let predictor = Predictor::new(&gpu, model, options, preprocess, file, batch, in_all)?;
             *device = Some((gpu, predictor));
         }
         if let Some((gpu, predictor)) = device {

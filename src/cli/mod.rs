@@ -21,6 +21,9 @@ mod summary;
 mod table;
 mod train;
 mod train_args;
+mod tune;
+mod tune_worker;
+mod tuning;
 mod weights_args;
 
 use clap::{Parser, Subcommand};
@@ -33,7 +36,8 @@ const AFTER_HELP: &str = "\
 Exit codes: 0 done; 1 failed; 2 usage; 3 no adapter; 4 device lost; 5 out of memory or over a device limit;
 6 bad data or weights; 7 training diverged; 8 self-check failed; 130 interrupted after saving.
 
-Environment: NIN_WGPU_DEVICE as --device; NIN_WGPU_DATA a folder with data sets; WGPU_BACKEND (vulkan, metal,
+Environment: NIN_WGPU_DEVICE as --device; NIN_WGPU_DATA a folder with data sets; NIN_WGPU_CACHE_DIR a folder for what
+tuning finds; WGPU_BACKEND (vulkan, metal,
 dx12, gl) and WGPU_ADAPTER_NAME restrict the adapters; NO_COLOR switches colours off.";
 
 /// Network in Network on any GPU: trains and uses image classifiers through WGSL kernels.
@@ -79,6 +83,11 @@ enum Verb {
     Dump(dump::Args),
     /// Prove every kernel on this adapter against a reference in double precision
     Check(check::Args),
+    /// Measure which kernels are fastest on this adapter for a model, and keep the result
+    Tune(tune::Args),
+    /// Measures what `tuning` asks for on standard input
+    #[command(hide = true)]
+    TuneWorker,
 }
 
 /// Runs the program with the process's arguments and returns its exit code.
@@ -126,6 +135,8 @@ fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Bench(args) => bench::run(args, context),
         Verb::Dump(args) => dump::run(args, context),
         Verb::Check(args) => check::run(args, context),
+        Verb::Tune(args) => tune::run(args, context),
+        Verb::TuneWorker => tune_worker::run(context),
     }
 }
 
@@ -188,6 +199,9 @@ mod tests {
             "nin-wgpu bench --precision f64",
             "nin-wgpu summary",
             "nin-wgpu dump plan",
+            "nin-wgpu tune --batch-size 0",
+            "nin-wgpu tune --budget 0",
+            "nin-wgpu train --model nin --data mnist --tune slowly",
         ] {
             assert_eq!(parse(line).err().map(|e| e.exit_code()), Some(2), "{line}");
         }

@@ -6,14 +6,17 @@ use super::format;
 use super::interrupt;
 use super::progress::Progress;
 use super::train_args::Args;
+use super::tuning::Workload;
+use crate::gpu::Gpu;
+use crate::models::Purpose;
 use crate::train::run_dir::RunDir;
-use crate::train::trainer::{TrainOutcome, TrainRequest, train};
+use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, train};
 use crate::weights::label;
 
 /// Trains to the end, or until Ctrl-C, and says where the weights are.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let request = request(args)?;
-    let gpu = context.open_gpu()?;
+    let gpu = open_gpu(args, &request, context)?;
     let stop = interrupt::watch(context.is_quiet())?;
     let mut progress = Progress::new(context);
     let outcome = train(&gpu, request, &mut progress, &stop);
@@ -26,6 +29,20 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     context.print(&closing(&outcome))?;
     Ok(Exit::Done)
+}
+
+/// The device with its choice of kernels: that of the run to resume, or that of the flags.
+fn open_gpu(args: &Args, request: &TrainRequest, context: &Context) -> Result<Gpu, Failure> {
+    let config = &request.config;
+    if request.resume.is_some() {
+        let mut gpu = context.open_gpu()?;
+        gpu.use_choices(config.kernels.clone());
+        return Ok(gpu);
+    }
+    let Some(model) = args.model else { return context.open_gpu() };
+    let (batch, max_pass) = (config.images_per_update(), config.batch_size);
+    let workload = Workload { model, options: model_options(config), purpose: Purpose::Train, batch, max_pass };
+    args.tune.open_gpu(context, &workload, false)
 }
 
 fn request(args: &Args) -> Result<TrainRequest, Failure> {

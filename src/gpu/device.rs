@@ -4,7 +4,7 @@ use super::adapter;
 use super::buffers::DeviceBuffer;
 use super::pipelines::Pipelines;
 use super::{AdapterDescription, GpuError};
-use crate::kernels::{DeviceClass, Target};
+use crate::kernels::{Choices, DeviceClass, Target};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -94,6 +94,11 @@ impl Gpu {
     /// The facts that kernels are chosen by.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// From now on convolutions are lowered as `choices` say, where they apply.
+    pub fn use_choices(&mut self, choices: Choices) {
+        self.target.choices = Arc::new(choices);
     }
 
     /// Whether kernels can be timed by the device's own clock; see [`OpenOptions::timestamps`].

@@ -4,6 +4,7 @@
 
 mod adapter;
 mod buffers;
+mod cache_dir;
 mod device;
 mod error;
 mod pipelines;
@@ -11,10 +12,12 @@ mod program;
 mod readback;
 mod roofline;
 mod timing;
+pub mod tuner;
 pub mod verify;
 
 pub use adapter::{AdapterDescription, adapters};
 pub use buffers::{Buffers, DeviceBuffer};
+pub use cache_dir::cache_dir;
 pub use device::{Gpu, OpenOptions};
 pub use error::GpuError;
 pub use program::{Program, StepUniforms, Submitter};

@@ -1,6 +1,7 @@
 //! What each model is trained with where no flag says otherwise, with its source.
 
 use super::config::{Augment, ConfigError, Init, Optimizer, Precision, Schedule, TrainConfig};
+use crate::kernels::Choices;
 
 /// Models that [`TrainConfig::defaults`] knows.
 pub const MODELS: [&str; 4] = ["nin", "nin-cifar", "nin-imagenet", "nin-small"];
@@ -70,6 +71,7 @@ fn d2l(model: &str) -> TrainConfig {
         std: vec![1.0],
         log_every: 50,
         augment: Augment::NONE,
+        kernels: Choices::default(),
     }
 }
 

@@ -1,6 +1,5 @@
 //! A training run from its configuration to its weights.
 
-use super::TrainError;
 use super::checkpoint::{Checkpoint, RunningSums};
 use super::config::{self, ConfigError, TrainConfig};
 use super::engine::{ForwardEngine, StepResult, TrainEngine};
@@ -9,13 +8,15 @@ use super::metrics::{EpochLine, MetricsLog, StepLine};
 use super::plot;
 use super::run_dir::{RunDir, RunLog};
 use super::schedule::learning_rate;
+use super::{RunError, TrainError};
 use crate::data::framing::Polarity;
 use crate::data::{self, Dataset, Loader, Order, batches_per_epoch};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, tuner};
+use crate::kernels::Problem;
 use crate::models::{InputOptions, Model, ModelOptions, Purpose};
 use crate::ops::{Augment, Optimizer};
 use crate::passes::CompileOptions;
-use crate::weights::{self, Metadata, NamedTensor, Preprocess};
+use crate::weights::{self, Metadata, NamedTensor, Preprocess, label};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -222,6 +223,14 @@ impl Run {
                 CompileOptions::from_env(),
             )?)
         };
+
+        let graphs = std::iter::once(engine.graph()).chain(evaluator.as_ref().map(ForwardEngine::graph));
+        let problems: Vec<Problem> = graphs.flat_map(tuner::problems).map(|posed| posed.problem).collect();
+        let kernels = gpu.target().choices.only(&problems);
+        if let Some(dir) = resumed.as_ref().filter(|_| config.kernels != kernels) {
+            return Err(RunError::Different { path: label(dir.path()), what: "choice of kernels" }.into());
+        }
+        config.kernels = kernels;
 
         let dir = match (resumed, &request.out) {
             (Some(dir), _) => dir,

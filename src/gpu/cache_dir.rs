@@ -1,0 +1,45 @@
+//! The user's folder for what the program can make again.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Where caches lie: `NIN_WGPU_CACHE_DIR`, else `nin-wgpu` in the system's folder for them. `None` where the system
+/// names none. The folder need not exist.
+pub fn cache_dir() -> Option<PathBuf> {
+    cache_dir_from(|name| env::var_os(name).filter(|value| !value.is_empty()))
+}
+
+fn cache_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let path = |name| variable(name).map(PathBuf::from);
+    if let Some(own) = path("NIN_WGPU_CACHE_DIR") {
+        return Some(own);
+    }
+    let system = if cfg!(windows) {
+        path("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        path("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        path("XDG_CACHE_HOME").filter(|path| path.is_absolute()).or_else(|| path("HOME").map(|home| home.join(".cache")))
+    };
+    system.map(|system| system.join("nin-wgpu"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_variable_comes_first() {
+        let of = |set: &[(&str, &str)]| {
+            cache_dir_from(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value)))
+        };
+        assert_eq!(of(&[("NIN_WGPU_CACHE_DIR", "here"), ("HOME", "/home/a")]), Some("here".into()));
+        assert_eq!(of(&[]), None);
+        if cfg!(target_os = "linux") {
+            assert_eq!(of(&[("HOME", "/home/a")]), Some("/home/a/.cache/nin-wgpu".into()));
+            assert_eq!(of(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "/c")]), Some("/c/nin-wgpu".into()));
+            assert_eq!(of(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "relative")]), Some("/home/a/.cache/nin-wgpu".into()));
+        }
+    }
+}
