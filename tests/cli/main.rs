@@ -8,6 +8,7 @@ mod interrupt;
 mod support;
 mod torch;
 mod train;
+mod tune;
 mod usage;
 mod weights;
 
@@ -39,6 +40,7 @@ fn main() {
         ("weights", weights::TESTS),
         ("train", train::TESTS),
         ("bench", bench::TESTS),
+        ("tune", tune::TESTS),
         #[cfg(unix)]
         ("interrupt", interrupt::TESTS),
         ("faults", faults::TESTS),

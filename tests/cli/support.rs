@@ -19,6 +19,7 @@ pub struct Ran {
 pub fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nin-wgpu"));
     command.args(arguments).stdin(Stdio::null()).env_remove("NIN_WGPU_DATA").env("RUST_BACKTRACE", "1");
+    command.env("NIN_WGPU_CACHE_DIR", shared_folder().with_extension("cache"));
     command
 }
 
@@ -139,6 +140,7 @@ pub fn finished_run() -> &'static Path {
 /// Removes what [`finished_run`] left, behind the last test.
 pub fn clean_up() {
     let _ = fs::remove_dir_all(shared_folder());
+    let _ = fs::remove_dir_all(shared_folder().with_extension("cache"));
 }
 
 /// The lines of a run's `metrics.jsonl`.
