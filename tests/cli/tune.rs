@@ -131,7 +131,9 @@ fn training_uses_and_records_what_was_found() {
 
     train(&cache, "plain", &["--tune", "off"]);
     assert!(!cache.exists() && !config("plain").contains("[kernels]"));
-    train(&cache, "tuned", &["--tune", "quick"]);
+    run_in(&cache, &["tune", "--model", "nin-small", "--batch-size", "32", "--budget", "200"]).done();
+    let ran = train(&cache, "tuned", &["--tune", "quick"]);
+    assert!(!ran.stderr.contains("measuring kernels"), "what is known is measured again: {ran}");
     // A choice of the test's own, so that it does not depend on what is fastest.
     let file = cache_file(&cache);
     let mut content: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
@@ -211,7 +213,10 @@ fn every_verb_tunes_when_asked() {
     for line in lines {
         let ran = run_in(cache.path(), &[*line, &["--tune", "quick"]].concat()).done();
         assert!(ran.stderr.contains("measuring kernels for "), "{ran}");
-        let again = run_in(cache.path(), &[*line, &["--tune", "quick"]].concat()).done();
-        assert!(!again.stderr.contains("measuring kernels for "), "{again}");
+        // A slow machine measures in several goes.
+        if !ran.stderr.contains("stay for the next time") {
+            let again = run_in(cache.path(), &[*line, &["--tune", "quick"]].concat()).done();
+            assert!(!again.stderr.contains("measuring kernels for "), "{again}");
+        }
     }
 }

@@ -44,7 +44,7 @@ pub fn planted(rules: &Lowered, stall: Stall) -> Vec<Candidate> {
     let mut hungry = rules.clone();
     hungry.scratch.push(1 << 50);
     let stalling = roofline::multiply_add_fused_4(
-        roofline::Params { rounds: stall.rounds, quads: 1, factor: 0.5, summand: 1.0, ..Default::default() },
+        roofline::Params { rounds: stall.rounds, quads: 1, factor: 0.5, summand: 1.0 },
         Operand::Scratch(0),
         stall.workgroups.into(),
     );
@@ -57,6 +57,9 @@ pub fn planted(rules: &Lowered, stall: Stall) -> Vec<Candidate> {
     }
     candidates.push(plant("wants all memory", hungry));
     candidates.push(plant("does not compile", uncompilable.into()));
-    candidates.push(plant("stalls", Lowered { dispatches: vec![stalling], scratch: vec![u64::from(stall.workgroups) * 256] }));
+    candidates.push(plant(
+        "stalls",
+        Lowered { dispatches: vec![stalling], scratch: vec![u64::from(stall.workgroups) * 256], ..Default::default() },
+    ));
     candidates
 }

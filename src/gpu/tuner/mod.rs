@@ -485,6 +485,10 @@ impl Limits {
     /// For candidates beside the rules' one, which took `seconds`.
     fn beside(options: &TuneOptions<'_>, seconds: f64, rules: &Lowered) -> Self {
         let run = options.run_limit.max(Duration::from_secs_f64(4.0 * seconds));
-        Limits { compile: options.compile_limit, run, scratch: EXTRA_SCRATCH + 4 * rules.scratch.iter().sum::<u64>() }
+        Limits {
+            compile: options.compile_limit,
+            run,
+            scratch: EXTRA_SCRATCH + 4 * rules.scratch.iter().chain(&rules.textures).sum::<u64>(),
+        }
     }
 }

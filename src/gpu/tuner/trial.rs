@@ -80,11 +80,13 @@ impl<'a> Trial<'a> {
     /// Compiles a candidate and allocates its scratch memory, of which it may have `most_scratch` bytes in all. The
     /// inner result says why it cannot run.
     pub fn prepare(&self, lowered: &Lowered, most_scratch: u64) -> Result<Result<Contender, Verdict>, GpuError> {
-        let wanted = lowered.scratch.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+        let wanted = lowered.scratch.iter().chain(&lowered.textures).fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
         if wanted > most_scratch {
             return Ok(Err(Verdict::DoesNotFit(format!("{wanted} bytes of scratch memory, over {most_scratch}"))));
         }
-        let sizes: BTreeMap<BufferRole, u64> = lowered.scratch.iter().enumerate().map(|(i, bytes)| (BufferRole::Slot(i), *bytes)).collect();
+        let scratch = lowered.scratch.iter().enumerate().map(|(i, bytes)| (BufferRole::Slot(i), *bytes));
+        let textures = lowered.textures.iter().enumerate().map(|(i, bytes)| (BufferRole::Texture(i), *bytes));
+        let sizes: BTreeMap<BufferRole, u64> = scratch.chain(textures).collect();
         let made = scoped(self.gpu, || {
             let buffers = Buffers::allocate(self.gpu, &sizes, &self.shared)?;
             let program = Program::new(self.gpu, &self.dispatches(lowered), &buffers, &self.steps)?;
@@ -104,6 +106,7 @@ impl<'a> Trial<'a> {
                 Operand::Input(i) => (input(i), self.task.inputs[i].bytes()),
                 Operand::Output(i) => (output(i), self.task.outputs[i].bytes()),
                 Operand::Scratch(i) => (BufferRole::Slot(i), lowered.scratch[i]),
+                Operand::Texture(i) => (BufferRole::Texture(i), lowered.textures[i]),
             };
             Region { buffer, offset: 0, bytes }
         };

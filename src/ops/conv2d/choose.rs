@@ -20,6 +20,11 @@ const MIN_STEPS_PER_SPLIT: u32 = 128;
 /// Steps of the reduction that the GPUs' kernels stage at a time: a split is a multiple of it.
 const STEPS_STAGED: u32 = 16;
 
+/// Loads of one lane of the subgroup kernels for this many multiply-adds.
+const SUBGROUP_LOADS: u64 = 12;
+/// See [`SUBGROUP_LOADS`].
+const SUBGROUP_MACS: u64 = 1024;
+
 /// What a node computes of its convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -38,6 +43,10 @@ pub(super) struct Selector<'a> {
     pub way: Way,
     /// Words of the result, and so of one part's partial sums.
     pub words: u64,
+    /// Multiply-adds.
+    pub macs: u64,
+    /// Bytes of the two tensors that are multiplied.
+    pub operand_bytes: [u64; 2],
 }
 
 /// A choice that applies.
@@ -109,6 +118,7 @@ impl Selector<'_> {
     fn by_rules(&self) -> Selected {
         let variant = Variant::choose(self.target, &self.params, &self.results());
         let variant = if self.way == Way::BackwardInput { variant.for_backward_input() } else { variant };
+        let variant = if variant == Variant::Subgroup && self.textures_pay() { Variant::SubgroupTextures } else { variant };
         self.selected(variant, self.splits_by_rules(variant), self.params.channels_innermost != 0)
     }
 
@@ -121,6 +131,7 @@ impl Selector<'_> {
 
     fn variants(&self) -> Vec<Variant> {
         let mut variants = Variant::possible(self.target, &self.params);
+        variants.retain(|variant| *variant != Variant::SubgroupTextures || self.fits_textures());
         if self.way == Way::BackwardInput {
             variants.iter_mut().for_each(|variant| *variant = variant.for_backward_input());
             variants.dedup();
@@ -143,6 +154,18 @@ impl Selector<'_> {
             Way::BackwardInput => Results::Pixels { rows: batch * in_h * in_w, channels: in_c },
             Way::BackwardWeight => Results::Weights { rows: kernel_h * kernel_w * in_c, channels: out_c },
         }
+    }
+
+    /// Whether the device's textures hold both operands.
+    fn fits_textures(&self) -> bool {
+        let most = self.target.max_texture_bytes.min(self.target.max_buffer_bytes);
+        self.operand_bytes.iter().all(|bytes| *bytes <= most)
+    }
+
+    /// Whether values are loaded so often that bringing them into textures costs less than it saves.
+    fn textures_pay(&self) -> bool {
+        let quads = self.operand_bytes.iter().sum::<u64>() / 16;
+        self.fits_textures() && self.macs * SUBGROUP_LOADS / SUBGROUP_MACS >= quads.saturating_mul(self.target.texture_reuse)
     }
 
     /// Length of the reduction: in pixels for the weight gradient.

@@ -1,7 +1,7 @@
 //! A node's convolution as the plain data that choices are kept for, and back.
 
-use super::choose::Way;
-use super::lower::{self, params, weight_words};
+use super::choose::{Selector, Way};
+use super::lower::{params, weight_words};
 use super::{Direction, ShapeCase, reference};
 use crate::graph::Op;
 use crate::kernels::{Choice, Problem, Target};
@@ -62,7 +62,10 @@ impl Task {
             Direction::BackwardInput(_) => (Way::BackwardInput, x.words()),
             Direction::BackwardWeight => (Way::BackwardWeight, weight_words(&params)),
         };
-        lower::candidates(target, params, way, words, all)
+        let macs = self.op.macs(&self.inputs.iter().collect::<Vec<_>>(), &self.outputs.iter().collect::<Vec<_>>());
+        let operand_bytes = [self.inputs[0].bytes(), self.inputs[1].bytes()];
+        let selector = Selector { target, params, way, words: words as u64, macs, operand_bytes };
+        selector.candidates(all).into_iter().map(Choice::from).collect()
     }
 
     /// One element of an output in double precision, and the sum of the magnitudes of what it adds up. `value` gives

@@ -18,6 +18,8 @@ pub(super) enum Variant {
     LanesScalar,
     /// `conv2d_subgroup`: as `Lanes`, where subgroups are 8 lanes wide.
     Subgroup,
+    /// `conv2d_subgroup_textures`: as `Subgroup`, where values are loaded several times.
+    SubgroupTextures,
     /// `conv2d_subgroup_narrow`: as `LanesNarrow`, where subgroups are 8 lanes wide.
     SubgroupNarrow,
     /// `conv2d_gemm_128x128`: GPUs, channels in memory multiples of 4 on both sides.
@@ -60,13 +62,14 @@ pub(super) fn is_little(target: &Target, params: &Conv2dParams) -> bool {
 
 impl Variant {
     /// Every one.
-    const ALL: [Variant; 12] = [
+    const ALL: [Variant; 13] = [
         Self::Lanes,
         Self::LanesSmall,
         Self::LanesNarrow,
         Self::LanesNarrowSmall,
         Self::LanesScalar,
         Self::Subgroup,
+        Self::SubgroupTextures,
         Self::SubgroupNarrow,
         Self::Gemm128x128,
         Self::Gemm128x96,
@@ -84,6 +87,7 @@ impl Variant {
             Self::LanesNarrowSmall => "lanes_narrow_small",
             Self::LanesScalar => "lanes_scalar",
             Self::Subgroup => "subgroup",
+            Self::SubgroupTextures => "subgroup_textures",
             Self::SubgroupNarrow => "subgroup_narrow",
             Self::Gemm128x128 => "gemm_128x128",
             Self::Gemm128x96 => "gemm_128x96",
@@ -109,9 +113,13 @@ impl Variant {
             }
             (DeviceClass::Integrated | DeviceClass::Discrete, false, true) => &[(Self::GemmNarrow, true), (Self::Tiled, true)],
             (DeviceClass::Integrated | DeviceClass::Discrete, _, false) => &[(Self::Tiled, true)],
-            (DeviceClass::Cpu, true, true) => {
-                &[(Self::Subgroup, has_subgroups), (Self::Lanes, !only_small), (Self::LanesSmall, true), (Self::LanesScalar, true)]
-            }
+            (DeviceClass::Cpu, true, true) => &[
+                (Self::Subgroup, has_subgroups),
+                (Self::SubgroupTextures, has_subgroups),
+                (Self::Lanes, !only_small),
+                (Self::LanesSmall, true),
+                (Self::LanesScalar, true),
+            ],
             (DeviceClass::Cpu, false, true) => &[
                 (Self::SubgroupNarrow, has_subgroups),
                 (Self::LanesNarrow, !only_small),
@@ -130,7 +138,7 @@ impl Variant {
 
     /// Whether its kernels of forward and of the input gradient take tiles in either order.
     pub fn has_orders(self) -> bool {
-        matches!(self, Self::Subgroup | Self::SubgroupNarrow)
+        matches!(self, Self::Subgroup | Self::SubgroupTextures | Self::SubgroupNarrow)
     }
 
     /// The variant whose input gradient stands in for this one's: narrow layers come first and rarely need that
@@ -195,7 +203,9 @@ impl Variant {
             Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 4, per_workgroup: 8 },
             Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 8 },
             Self::LanesScalar => Tiling { pixels: 4, channels: 4, rows: 4, per_workgroup: 8 },
-            Self::Subgroup | Self::SubgroupNarrow => Tiling { pixels: 64, channels: 32, rows: 64, per_workgroup: 1 },
+            Self::Subgroup | Self::SubgroupTextures | Self::SubgroupNarrow => {
+                Tiling { pixels: 64, channels: 32, rows: 64, per_workgroup: 1 }
+            }
             Self::Gemm128x128 => Tiling { pixels: 128, channels: 128, rows: 128, per_workgroup: 1 },
             Self::Gemm128x96 | Self::GemmNarrow => Tiling { pixels: 128, channels: 96, rows: 128, per_workgroup: 1 },
             Self::Gemm64x64 => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1 },
