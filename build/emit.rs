@@ -98,10 +98,11 @@ fn emit_entry(out: &mut String, module: &Module, entry: &Entry) {
     let _ = writeln!(
         out,
         "    /// Entry point `{entry_name}`.\n    pub static {constant}: Kernel = Kernel {{ module: {module:?}, entry: {entry_name:?}, source: SOURCE, \
-         workgroup_size: [{x}, {y}, {z}], workgroup_bytes: {bytes}, subgroups: {subgroups}, bindings: &[{bindings}] }};",
+         workgroup_size: [{x}, {y}, {z}], workgroup_bytes: {bytes}, divisible: {divisible}, subgroups: {subgroups}, bindings: &[{bindings}] }};",
         entry_name = entry.name,
         module = module.name,
         bytes = entry.workgroup_bytes,
+        divisible = entry.divisible,
         subgroups = module.subgroups,
     );
     let _ = writeln!(

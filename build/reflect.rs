@@ -4,6 +4,9 @@ use naga::proc::Layouter;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, ImageClass, ImageDimension, ScalarKind, StorageAccess, StorageFormat, TypeInner};
 
+/// Bind group of `shaders/shared/grid.wgsl`; group 0 is the kernel's own.
+const EXECUTOR_GROUP: u32 = 1;
+
 /// One expanded shader file.
 pub struct Module {
     pub name: String,
@@ -29,6 +32,8 @@ pub struct Entry {
     pub workgroup_size: [u32; 3],
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
+    /// Whether it reads what the executor binds: the number of the dispatch's first workgroup.
+    pub divisible: bool,
     pub bindings: Vec<Binding>,
 }
 
@@ -70,8 +75,13 @@ pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
         let usage = info.get_entry_point(index);
         let mut bindings = Vec::new();
         let mut workgroup_bytes = 0;
+        let mut divisible = false;
         for (handle, global) in module.global_variables.iter() {
             if usage[handle].is_empty() {
+                continue;
+            }
+            if global.binding.as_ref().is_some_and(|slot| slot.group == EXECUTOR_GROUP) {
+                divisible = true;
                 continue;
             }
             let global_name = global.name.clone().unwrap_or_default();
@@ -98,7 +108,7 @@ pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
             bindings.push(Binding { index: slot.binding, name: global_name, kind });
         }
         bindings.sort_by_key(|b| b.index);
-        entries.push(Entry { name: entry.name.clone(), workgroup_size: entry.workgroup_size, workgroup_bytes, bindings });
+        entries.push(Entry { name: entry.name.clone(), workgroup_size: entry.workgroup_size, workgroup_bytes, divisible, bindings });
     }
     if entries.is_empty() {
         return Err(format!("{path}: no entry point; files that are only imported belong in shaders/shared/"));

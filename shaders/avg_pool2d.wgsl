@@ -76,3 +76,12 @@ fn backward_masked(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_wor
         dx[i] = select(0.0, gradient(i), x[i] > 0.0);
     }
 }
+
+// The same where dx holds x until it is written.
+@compute @workgroup_size(64)
+fn backward_masked_in_place(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(workgroup, count) * 64u + lane;
+    if i < params.elements {
+        dx[i] = select(0.0, gradient(i), dx[i] > 0.0);
+    }
+}

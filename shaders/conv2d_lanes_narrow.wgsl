@@ -9,7 +9,7 @@
 #import "shared/grid.wgsl"
 #import "shared/conv2d.wgsl"
 
-#define LANES 8
+#define LANES 16
 #define PIXELS 16
 #define QUADS 4
 #define ROWS 16

@@ -4,7 +4,7 @@
 #import "shared/grid.wgsl"
 #import "shared/conv2d.wgsl"
 
-#define LANES 8
+#define LANES 16
 #define PIXELS 4
 #define CHANNELS 4
 #define ROWS 4
@@ -16,6 +16,9 @@
 @group(0) @binding(5) var<storage, read> dy: array<f32>;
 @group(0) @binding(6) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(9) var<storage, read_write> partials: array<f32>;
+
+alias Element = f32;
+#import "shared/conv2d_mask.wgsl"
 
 // One invocation: PIXELS consecutive output pixels by CHANNELS output channels.
 @compute @workgroup_size(${LANES})
@@ -157,11 +160,7 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
 #for p in 0..PIXELS
     if first + ${p}u < pixels && channel + ${c}u < params.in_c {
         let at = (first + ${p}u) * params.in_c + channel + ${c}u;
-        var value = total_${p}_${c};
-        if params.relu != 0u {
-            value = select(0.0, value, x[at] > 0.0);
-        }
-        dx[at] = value;
+        dx[at] = masked(total_${p}_${c}, at);
     }
 #end
 #end

@@ -5,7 +5,7 @@
 #import "shared/grid.wgsl"
 #import "shared/conv2d.wgsl"
 
-#define LANES 8
+#define LANES 16
 #define PIXELS 4
 #define QUADS 2
 #define ROW_QUADS 1

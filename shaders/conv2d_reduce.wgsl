@@ -17,6 +17,9 @@
 @group(0) @binding(8) var<storage, read_write> dbias: array<f32>;
 @group(0) @binding(9) var<storage, read> partials: array<f32>;
 
+alias Element = f32;
+#import "shared/conv2d_mask.wgsl"
+
 fn sum_of_splits(element: u32, elements: u32) -> f32 {
     var sum = 0.0;
     for (var split = 0u; split < params.splits; split++) {
@@ -59,7 +62,6 @@ fn reduce_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) 
     let elements = params.batch * params.in_h * params.in_w * params.in_c;
     let element = workgroup_index(wid, num) * 64u + lane;
     if element < elements {
-        let sum = sum_of_splits(element, elements);
-        dx[element] = select(sum, 0.0, params.relu != 0u && !(x[element] > 0.0));
+        dx[element] = masked(sum_of_splits(element, elements), element);
     }
 }

@@ -26,6 +26,9 @@
 @group(0) @binding(6) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(9) var<storage, read_write> partials: array<f32>;
 
+alias Element = f32;
+#import "shared/conv2d_mask.wgsl"
+
 // [step][64 rows] and [step][64 columns].
 var<workgroup> left: array<vec4<f32>, ${DEPTH * PITCH}>;
 var<workgroup> right: array<vec4<f32>, ${DEPTH * PITCH}>;
@@ -238,11 +241,7 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
         let pixel_${i} = first + ${i / 4 * 32 + i % 4}u + row * 4u;
         if pixel_${i} < pixels {
             let at = pixel_${i} * params.in_c + c_${half}_${k};
-            var value = sums[${2 * i + half}][${k}];
-            if params.relu != 0u {
-                value = select(0.0, value, x[at] > 0.0);
-            }
-            dx[at] = value;
+            dx[at] = masked(sums[${2 * i + half}][${k}], at);
         }
 #end
     }

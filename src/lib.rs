@@ -4,6 +4,7 @@
 //! reverse, and only [`gpu`] names wgpu.
 #![warn(missing_docs)]
 
+pub mod files;
 pub mod shape;
 pub mod tensor;
 pub mod rng;

@@ -20,7 +20,8 @@ struct Conv2dParams {
     stride_w: u32,
     pad_h: u32,
     pad_w: u32,
-    // 1: forward stores max(y, 0); backward_input stores 0 where the input activation x is not above 0.
+    // 1: forward stores max(y, 0); backward_input stores 0 where the input activation x is not above 0. 2: the same, where dx
+    // holds that activation until it is written.
     relu: u32,
     // Into how many partial sums the reduction is split, and how much of it each of them covers; the last may cover less.
     // backward_weight: output pixels (of batch * out_h * out_w); forward_partials and backward_input_partials: steps (of

@@ -3,6 +3,9 @@
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>;
 
+alias Element = vec4<f32>;
+#import "shared/conv2d_mask.wgsl"
+
 // x that four output pixels meet at reduction steps step..step+3: one kernel
 // position, four channels. Columns of the result are steps.
 fn x_of_pixels(pixels: Pixels, step: u32, steps: u32) -> mat4x4<f32> {
@@ -179,11 +182,7 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
         let pixel_${i}_${r} = tile.first + (row + ${i * THREAD_ROWS}u) * 4u + ${r}u;
         if pixel_${i}_${r} < end {
             let at = pixel_${i}_${r} * in_c4 + quad_of_${j};
-            var value = sums[${(4 * i + r) * COLUMN_QUADS + j}];
-            if params.relu != 0u {
-                value = select(vec4<f32>(), value, x[at] > vec4<f32>());
-            }
-            dx[at] = value;
+            dx[at] = masked(sums[${(4 * i + r) * COLUMN_QUADS + j}], at);
         }
 #end
 #end

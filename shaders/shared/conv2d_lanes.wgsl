@@ -9,6 +9,9 @@
 @group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>;
 @group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
 
+alias Element = vec4<f32>;
+#import "shared/conv2d_mask.wgsl"
+
 // One invocation: PIXELS consecutive output pixels by QUADS groups of 4 output channels.
 @compute @workgroup_size(${LANES})
 fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: vec3<u32>,
@@ -167,11 +170,7 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
 #for p in 0..PIXELS
     if first + ${p}u < pixels && quad + ${q}u < in_c4 {
         let at = (first + ${p}u) * in_c4 + quad + ${q}u;
-        var value = total_${p}_${q};
-        if params.relu != 0u {
-            value = select(vec4<f32>(), value, x[at] > vec4<f32>());
-        }
-        dx[at] = value;
+        dx[at] = masked(total_${p}_${q}, at);
     }
 #end
 #end

@@ -1,17 +1,14 @@
-// The kernels of conv2d_subgroup.wgsl and conv2d_subgroup_textures.wgsl, which differ in how they load x, weight and dy.
-// The including shader declares x.
+// The kernels of conv2d_subgroup_*.wgsl, which differ in the width of a subgroup and in how they load x, weight and dy.
 //
-// A workgroup is one subgroup. Its lanes form a grid of 4 (pixels or weight rows) by 2 (channels), and each computes 16 x
-// 16 results in registers. What conv2d_lanes.wgsl says of loads holds here too, and loading is still much of the work; so no
+// A workgroup is one subgroup. Its lanes form a grid of PIXEL_LANES (pixels or weight rows) by CHANNEL_LANES (channels), and
+// each computes 16 x 16 results in registers. What conv2d_lanes.wgsl says of loads holds here too, and loading is still much of the work; so no
 // value is loaded twice in a subgroup: each lane loads other values, and shuffles hand them to the lanes that need them.
-// That makes 12 loads for 1,024 multiply-adds of a lane instead of 32.
+// That makes 12 loads for 1,024 multiply-adds of one of 8 lanes (8 for one of 16) instead of 32.
 //
 // Pixel (or row) p of grid row g is the subgroup's number p * PIXEL_LANES + g, and channel quad q of grid column h its
 // number q * CHANNEL_LANES + h: so which load has a value does not depend on the lane, and which lane has it is known.
 
-#define LANES 8
-#define PIXEL_LANES 4
-#define CHANNEL_LANES 2
+#define LANES PIXEL_LANES * CHANNEL_LANES
 // Results of one lane: pixels by quads of channels, or quads of weight rows by quads of channels.
 #define PIXELS 16
 #define QUADS 4
@@ -23,6 +20,9 @@
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>;
 @group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
+
+alias Element = vec4<f32>;
+#import "shared/conv2d_mask.wgsl"
 
 // A subgroup: PIXEL_LANES * PIXELS output pixels by CHANNEL_LANES * QUADS quads of output channels.
 @compute @workgroup_size(${LANES})
@@ -220,11 +220,7 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
 #for p in 0..PIXELS
         if first + ${p * PIXEL_LANES}u + grid_row < pixels {
             let at = (first + ${p * PIXEL_LANES}u + grid_row) * in_c4 + quad_${q};
-            var value = total_${p}_${q};
-            if params.relu != 0u {
-                value = select(vec4<f32>(), value, x[at] > vec4<f32>());
-            }
-            dx[at] = value;
+            dx[at] = masked(total_${p}_${q}, at);
         }
 #end
     }

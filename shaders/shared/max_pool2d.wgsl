@@ -1,12 +1,13 @@
-// The kernels of max_pool2d.wgsl and max_pool2d_scalar.wgsl, which differ in the channels of one element: Value, and the
-// Offset and Mask that go with it. `params.channels` counts elements.
+// The kernels of max_pool2d.wgsl and max_pool2d_scalar.wgsl, which differ in the channels of one element: Value, the
+// Offset and Mask that go with it, and the form in which offsets are Stored. `params.channels` counts elements.
 
 @group(0) @binding(1) var<storage, read> x: array<Value>;
 @group(0) @binding(2) var<storage, read_write> y: array<Value>;
-@group(0) @binding(3) var<storage, read_write> winner: array<Offset>;
+@group(0) @binding(3) var<storage, read_write> winner: array<Stored>;
 @group(0) @binding(4) var<storage, read> dy: array<Value>;
-@group(0) @binding(5) var<storage, read> winner_in: array<Offset>;
+@group(0) @binding(5) var<storage, read> winner_in: array<Stored>;
 @group(0) @binding(6) var<storage, read_write> dx: array<Value>;
+@group(0) @binding(7) var<storage, read> y_in: array<Value>;
 
 struct Winner {
     value: Value,
@@ -43,7 +44,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
     if i < params.elements {
         let best = window_maximum(i);
         y[i] = best.value;
-        winner[i] = best.offset;
+        winner[i] = stored(best.offset);
     }
 }
 
@@ -55,7 +56,18 @@ fn forward_no_indices(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_
     }
 }
 
-fn gradient(i: u32) -> Value {
+fn routed_0(at: u32) -> Value {
+    return dy[at];
+}
+
+// A window's winner is its maximum: where y is not positive, neither is the winner, whose gradient a ReLU before the pool
+// stops.
+fn routed_1(at: u32) -> Value {
+    return select(Value(), dy[at], y_in[at] > Value());
+}
+
+#for masked in 0..2
+fn gradient_${masked}(i: u32) -> Value {
     let place = place_of(i, params.in_h, params.in_w);
     let oy_end = end_window(place.row, params.stride_h, params.pad_h, params.out_h);
     let ox_first = first_window(place.column, params.kernel_w, params.stride_w, params.pad_w);
@@ -66,25 +78,26 @@ fn gradient(i: u32) -> Value {
         for (var ox = ox_first; ox < ox_end; ox++) {
             let kx = place.column + params.pad_w - ox * params.stride_w;
             let at = ((place.image * params.out_h + oy) * params.out_w + ox) * params.channels + place.channel;
-            sum += select(Value(), dy[at], winner_in[at] == Offset(ky * params.kernel_w + kx));
+            sum += select(Value(), routed_${masked}(at), offset_of(winner_in[at]) == Offset(ky * params.kernel_w + kx));
         }
     }
     return sum;
 }
+#end
 
 @compute @workgroup_size(64)
 fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.elements {
-        dx[i] = gradient(i);
+        dx[i] = gradient_0(i);
     }
 }
 
-// dx = 0 where x <= 0: the gradient of a ReLU before the pool, too.
+// The gradient of a ReLU before the pool, too.
 @compute @workgroup_size(64)
 fn backward_masked(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
     if i < params.elements {
-        dx[i] = select(Value(), gradient(i), x[i] > Value());
+        dx[i] = gradient_1(i);
     }
 }

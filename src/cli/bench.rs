@@ -3,14 +3,15 @@
 use super::bench_report::{Report, text};
 use super::context::Context;
 use super::error::{Exit, Failure};
+use super::memory_args::{BatchSize, MemoryArgs};
 use super::model_args::{AdaptArgs, count, model};
 use super::tuning::{TuneArgs, Workload};
 use crate::gpu::{Gpu, roofline};
 use crate::models::{Model, Purpose};
-use crate::train::bench::{BenchRequest, Mode, Spread, Steps, bench};
+use crate::train::bench::{BenchRequest, Mode, Spread, Steps, bench, largest_batch_of};
 use crate::train::config::{Precision, TrainConfig};
 use crate::train::plot::{SweepPoint, write_sweep};
-use crate::train::trainer::model_options;
+use crate::train::trainer::{model_options, optimizer};
 use crate::weights::label;
 use clap::ValueEnum;
 use std::collections::BTreeSet;
@@ -36,9 +37,10 @@ pub struct Args {
     /// What a step does
     #[arg(long, value_enum, default_value = "train")]
     mode: ModeName,
-    /// Images in a batch [default: as the model's recipe]
-    #[arg(long, value_name = "B", value_parser = count(1 << 20))]
-    batch_size: Option<usize>,
+    /// Images in a batch, or auto: as many as run in one pass within --memory-budget, or within 2 GiB without one [default: as
+    /// the model's recipe]
+    #[arg(long, value_name = "B")]
+    batch_size: Option<BatchSize>,
     /// Steps to measure, after those that warm up [default: as many as take 5 seconds, from 5 to 1000]
     #[arg(long, value_name = "N", value_parser = count(1_000_000))]
     steps: Option<usize>,
@@ -57,6 +59,8 @@ pub struct Args {
     batch_sizes: Vec<usize>,
     #[command(flatten)]
     tune: TuneArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -79,24 +83,23 @@ const LAYER_REPEATS: usize = 5;
 
 /// Measures and prints.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let config = args.config()?;
+    let mut config = args.config()?;
+    let budget = args.memory.budget()?;
     if let Some(path) = &args.sweep {
         check_folder(path)?;
     }
-    let workload = Workload {
-        model: args.model,
-        options: model_options(&config),
-        purpose: if args.mode == ModeName::Train { Purpose::Train } else { Purpose::Infer { runs: usize::MAX } },
-        batch: config.batch_size,
-        max_pass: config.batch_size,
-    };
-    let gpu = args.tune.open_gpu(context, &workload, true)?;
+    let mode = args.mode.into();
+    let gpu = args.tune.open_gpu(context, budget, true, |gpu| {
+        if args.batch_size == Some(BatchSize::Auto) {
+            config.batch_size = largest_batch_of(gpu, args.model, &config, mode)?;
+        }
+        Ok(args.workload(&config))
+    })?;
     if !gpu.has_timestamps() {
         let layers = if args.json { "layers stays empty" } else { "kernels are timed one by one from outside, waiting included" };
         context.note(&format!("note: this adapter has no timestamps: {layers}"));
     }
     let steps = |lasting| args.steps.map_or(Steps::Lasting(lasting), Steps::Count);
-    let mode = args.mode.into();
     let layer_repeats = if gpu.has_timestamps() || !args.json { LAYER_REPEATS } else { 0 };
     let name = &gpu.adapter().name;
     context.note(&format!("measuring {} of {}, batch size {}, on {name}", args.mode.what(), config.model, config.batch_size));
@@ -191,8 +194,19 @@ impl Args {
         config.set_in_channels(options.in_channels);
         config.image_size = options.image_size[0];
         config.augment.shift = config.augment.shift.min(config.image_size as u32 - 1);
-        config.batch_size = self.batch_size.unwrap_or(config.batch_size);
+        if let Some(BatchSize::Images(images)) = self.batch_size {
+            config.batch_size = images;
+        }
         config.validate()?;
         Ok(config)
+    }
+
+    fn workload(&self, config: &TrainConfig) -> Workload<'static> {
+        let (purpose, state_buffers) = match self.mode {
+            ModeName::Train => (Purpose::Train, optimizer(config).state_buffers().len()),
+            ModeName::Infer => (Purpose::Infer { runs: usize::MAX }, 0),
+        };
+        let batch = config.batch_size;
+        Workload { model: self.model, options: model_options(config), purpose, batch, max_pass: batch, state_buffers }
     }
 }

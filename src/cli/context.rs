@@ -1,9 +1,11 @@
 //! What every verb shares: the chosen device, how much to say, and where.
 
 use super::error::Failure;
-use crate::gpu::{Gpu, OpenOptions};
+use crate::gpu::{Gpu, GpuError, OpenOptions, probe};
+use crate::kernels::{DeviceClass, Target};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
+use std::ops::{Deref, DerefMut};
 
 /// How much goes to stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,18 +116,19 @@ impl Context {
     }
 
     /// Opens the chosen adapter and says so where it is slow.
-    pub fn open_gpu(&self) -> Result<Gpu, Failure> {
-        self.open_gpu_as(OpenOptions::default())
+    pub fn open_gpu(&self) -> Result<OpenedGpu<'_>, Failure> {
+        self.open_gpu_within(None)
     }
 
-    /// As [`Context::open_gpu`], with timestamps where the adapter has them.
-    pub fn open_gpu_to_measure(&self) -> Result<Gpu, Failure> {
-        self.open_gpu_as(OpenOptions { timestamps: true, ..Default::default() })
+    /// As [`Context::open_gpu`], for buffers of at most `memory_budget` bytes together.
+    pub fn open_gpu_within(&self, memory_budget: Option<u64>) -> Result<OpenedGpu<'_>, Failure> {
+        self.open_gpu_as(OpenOptions { memory_budget, ..Default::default() })
     }
 
     /// Opens the chosen adapter once more: what there is to say about it was said.
-    pub fn reopen_gpu(&self, timestamps: bool) -> Result<Gpu, Failure> {
-        Ok(Gpu::open(&OpenOptions { device: self.device.clone(), timestamps, ..Default::default() })?)
+    pub fn reopen_gpu(&self, memory_budget: Option<u64>, timestamps: bool) -> Result<OpenedGpu<'_>, Failure> {
+        let gpu = Gpu::open(&OpenOptions { device: self.device.clone(), timestamps, memory_budget, ..Default::default() })?;
+        Ok(OpenedGpu { gpu, context: self })
     }
 
     /// What `--device` names.
@@ -133,7 +136,22 @@ impl Context {
         self.device.as_deref()
     }
 
-    fn open_gpu_as(&self, options: OpenOptions) -> Result<Gpu, Failure> {
+    /// As [`Context::open_gpu_within`], with timestamps where the adapter has them.
+    pub fn open_gpu_to_measure(&self, memory_budget: Option<u64>) -> Result<OpenedGpu<'_>, Failure> {
+        self.open_gpu_as(OpenOptions { timestamps: true, memory_budget, ..Default::default() })
+    }
+
+    /// What memory and kernels would be planned by on the chosen adapter, and its name; without any adapter one with WebGPU's
+    /// baseline limits is taken, which has no name.
+    pub fn planning_target(&self) -> Result<(Target, Option<String>), Failure> {
+        match probe(self.device.as_deref()) {
+            Ok((adapter, target)) => Ok((target, Some(adapter.name))),
+            Err(GpuError::NoAdapter) => Ok((Target::baseline(DeviceClass::Discrete), None)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn open_gpu_as(&self, options: OpenOptions) -> Result<OpenedGpu<'_>, Failure> {
         let gpu = Gpu::open(&OpenOptions { device: self.device.clone(), ..options })?;
         let adapter = gpu.adapter();
         if adapter.kind == "cpu" && self.device.is_none() {
@@ -141,7 +159,8 @@ impl Context {
         } else {
             self.detail(&format!("adapter {}: {} ({}, {})", adapter.index, adapter.name, adapter.backend, adapter.driver));
         }
-        Ok(gpu)
+        gpu.details().iter().for_each(|line| self.detail(line));
+        Ok(OpenedGpu { gpu, context: self })
     }
 
     /// Prints one JSON document on stdout.
@@ -161,6 +180,34 @@ impl Context {
         stdout.write_all(bytes)?;
         stdout.flush()?;
         Ok(())
+    }
+}
+
+/// An adapter opened for a verb. At the verb's end, compiled pipelines are kept for the next run.
+pub struct OpenedGpu<'a> {
+    gpu: Gpu,
+    context: &'a Context,
+}
+
+impl Deref for OpenedGpu<'_> {
+    type Target = Gpu;
+
+    fn deref(&self) -> &Gpu {
+        &self.gpu
+    }
+}
+
+impl DerefMut for OpenedGpu<'_> {
+    fn deref_mut(&mut self) -> &mut Gpu {
+        &mut self.gpu
+    }
+}
+
+impl Drop for OpenedGpu<'_> {
+    fn drop(&mut self) {
+        if let Some(line) = self.gpu.save_pipelines() {
+            self.context.detail(&line);
+        }
     }
 }
 

@@ -2,9 +2,12 @@
 
 use super::context::Context;
 use super::error::{Exit, Failure};
+use super::memory_args::MemoryArgs;
 use super::model_args::{ModelArgs, count};
 use crate::kernels::{self, DeviceClass, Target};
-use crate::models::compiled;
+use crate::models::{CompiledNetwork, Purpose, compiled};
+use crate::train::config::TrainConfig;
+use crate::train::trainer::optimizer;
 use crate::weights::label;
 use clap::{Subcommand, ValueEnum};
 use std::collections::BTreeMap;
@@ -45,6 +48,8 @@ struct ModelDump {
     /// Images in a batch
     #[arg(long, value_name = "B", default_value = "1", value_parser = count(1 << 20))]
     batch_size: usize,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// The kind of device to choose kernels for
     #[arg(long, value_enum, default_value = "gpu")]
     class: Class,
@@ -59,9 +64,9 @@ enum Class {
 /// Prints the text. No adapter is needed: kernels are chosen for one with WebGPU's baseline limits.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let text = match &args.what {
-        What::Graph(dump) => dump.compile()?.graph.to_string(),
-        What::Plan(dump) => dump.compile()?.plan.to_string(),
-        What::Schedule(dump) => dump.compile()?.schedule.to_string(),
+        What::Graph(dump) => dump.compile()?.compiled.graph.to_string(),
+        What::Plan(dump) => dump.plan()?,
+        What::Schedule(dump) => dump.compile()?.compiled.schedule.to_string(),
         What::Shaders { out } => {
             let written = write_shaders(out)?;
             context.note(&format!("{written} shaders written to {}", label(out)));
@@ -73,13 +78,24 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 impl ModelDump {
-    fn compile(&self) -> Result<crate::passes::Compiled, Failure> {
+    fn compile(&self) -> Result<CompiledNetwork, Failure> {
         let class = match self.class {
             Class::Gpu => DeviceClass::Discrete,
             Class::Cpu => DeviceClass::Cpu,
         };
         let options = self.model.options();
-        Ok(compiled(self.model.model, &options, self.batch_size, &Target::baseline(class), self.train)?)
+        let target = Target { memory_budget: self.memory.budget()?, ..Target::baseline(class) };
+        let purpose = if self.train { Purpose::Train } else { Purpose::Infer { runs: 1 } };
+        let state_buffers = optimizer(&TrainConfig::defaults(self.model.model.name)?).state_buffers().len();
+        let state_buffers = if self.train { state_buffers } else { 0 };
+        Ok(compiled(self.model.model, &options, self.batch_size, state_buffers, &target, purpose)?)
+    }
+
+    /// All memory, then the timeline of what is shared.
+    fn plan(&self) -> Result<String, Failure> {
+        let CompiledNetwork { compiled, micro_batch, memory, .. } = self.compile()?;
+        let passes = self.batch_size.div_ceil(micro_batch);
+        Ok(format!("batch {} in {passes} passes of {micro_batch}\n{memory}{}", self.batch_size, compiled.plan))
     }
 }
 

@@ -128,8 +128,9 @@ fn of_kind(kind: ErrorKind) -> u8 {
 fn of_gpu(error: &GpuError) -> u8 {
     match error {
         GpuError::NoAdapter | GpuError::NoMatch { .. } => NO_ADAPTER,
+        GpuError::Setting { .. } => USAGE,
         GpuError::DeviceLost(_) => DEVICE_LOST,
-        GpuError::OutOfMemory(_) | GpuError::OverLimit { .. } => OUT_OF_MEMORY,
+        GpuError::OutOfMemory(_) | GpuError::OverLimit { .. } | GpuError::OverBudget { .. } => OUT_OF_MEMORY,
         GpuError::Refused(_) => Exit::FAILED,
     }
 }
@@ -151,7 +152,7 @@ fn of_build(error: &BuildError) -> u8 {
     match error {
         BuildError::Graph(error) | BuildError::Autodiff(AutodiffError::Graph(error)) => of_graph(error),
         BuildError::Autodiff(AutodiffError::Unreached(_)) => Exit::FAILED,
-        BuildError::Plan(PlanError::TooLarge { .. }) => OUT_OF_MEMORY,
+        BuildError::Plan(PlanError::TooLarge { .. }) | BuildError::OverBudget { .. } => OUT_OF_MEMORY,
     }
 }
 
@@ -189,6 +190,8 @@ mod tests {
             (GpuError::OutOfMemory("x".into()).into(), 5),
             (over.into(), 5),
             (BuildError::Plan(plan).into(), 5),
+            (BuildError::OverBudget { needed: 2, budget: 1 }.into(), 5),
+            (GpuError::OverBudget { what: "x".into(), bytes: 2, in_use: 0, budget: 1 }.into(), 5),
             (TrainError::Diverged { step: 3, loss: f64::NAN }.into(), 7),
             (Failure::BadData("x".into()), 6),
             (WeightsError::Missing { file: "x".into() }.into(), 6),

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::format;
+use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
 use super::table::{Align, Table};
@@ -38,6 +39,8 @@ pub struct Args {
     batch_size: usize,
     #[command(flatten)]
     tune: TuneArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -69,6 +72,7 @@ struct Report<'a> {
 
 /// Measures the weights and prints the result.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let budget = args.memory.budget()?;
     let ready = args.weights.load(context)?;
     let split = Split::from(args.split);
     let dataset = open(args, split, &ready)?;
@@ -83,8 +87,9 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 
     let batch = args.batch_size.min(source.len());
     let ReadyWeights { file, model, options, preprocess, .. } = &ready;
-    let workload = Workload { model, options: options.clone(), purpose: Purpose::Evaluate, batch, max_pass: batch };
-    let gpu = args.tune.open_gpu(context, &workload, false)?;
+    let gpu = args.tune.open_gpu(context, budget, false, |_| {
+        Ok(Workload { model, options: options.clone(), purpose: Purpose::Evaluate, batch, max_pass: batch, state_buffers: 0 })
+    })?;
     let counter = Counter::new(context, source.len());
     let evaluation = evaluate(&gpu, model, options, preprocess, file, source, batch, &mut |done| counter.set(done))?;
     drop(counter);

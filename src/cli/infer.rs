@@ -3,8 +3,9 @@
 //! Pictures are decoded, answered and forgotten a batch at a time, so memory does not grow with their number. One
 //! that cannot be read gets its error; the others still answer.
 
-use super::context::{Context, Paint};
+use super::context::{Context, OpenedGpu, Paint};
 use super::error::{Exit, Failure};
+use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
 use super::tuning::{TuneArgs, Workload};
@@ -12,7 +13,6 @@ use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::DataError;
 use crate::data::framing::{Target, prepare};
 use crate::data::inputs::{Input, expand};
-use crate::gpu::Gpu;
 use crate::models::Purpose;
 use crate::train::predict::Predictor;
 use crate::weights::one_line;
@@ -37,6 +37,8 @@ pub struct Args {
     topk: Option<usize>,
     #[command(flatten)]
     tune: TuneArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -76,6 +78,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if asked.is_empty() {
         return Err(Failure::Usage(format!("{}: there are no pictures here", args.images.join(" "))));
     }
+    let memory_budget = args.memory.budget()?;
     let weights = args.weights.load(context)?;
     let topk = args.topk.unwrap_or(if args.json { 5 } else { 3 });
     let class_width = weights.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0).min(NAME_WIDTH);
@@ -84,13 +87,13 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     // Results go straight to a terminal; a bar would be in their way.
     let counter = (args.json && asked.len() > BATCH).then(|| Counter::new(context, asked.len()));
 
-    let mut device = None;
+    let mut device = Device { context, tune: args.tune, weights: &weights, pictures: asked.len(), memory_budget, opened: None };
     let mut answers = Vec::new();
     let mut has_failed = false;
     let mut done = 0;
     for chunk in asked.chunks(BATCH) {
         let pictures = decoders.install(|| chunk.par_iter().map(|asked| read(asked, &weights)).collect::<Vec<_>>());
-        for answer in answer(chunk, pictures, &weights, topk, asked.len(), &mut device, (&args.tune, context))? {
+        for answer in answer(chunk, pictures, topk, &mut device)? {
             if let Answer::Failed { error, .. } = &answer {
                 has_failed = true;
                 if !args.json {
@@ -148,39 +151,49 @@ fn read(asked: &Asked, weights: &ReadyWeights) -> Result<Vec<u8>, String> {
     })
 }
 
-/// Runs the pictures that could be read, of `in_all` that were asked for; the device is opened for the first of them.
-fn answer(
-    asked: &[Asked],
-    pictures: Vec<Result<Vec<u8>, String>>,
-    weights: &ReadyWeights,
-    topk: usize,
-    in_all: usize,
-    device: &mut Option<(Gpu, Predictor)>,
-    (tune, context): (&TuneArgs, &Context),
-) -> Result<Vec<Answer>, Failure> {
-    let readable: Vec<Vec<u8>> = pictures.iter().filter_map(|picture| picture.as_ref().ok().cloned()).collect();
-    let mut probabilities = Vec::new();
-    if !readable.is_empty() {
-        if device.is_none() {
-            let ReadyWeights { file, model, options, preprocess, .. } = weights;
-            let batch = BATCH.min(in_all);
-            let purpose = Purpose::Infer { runs: in_all.div_ceil(batch) };
-            let workload = Workload { model, options: options.clone(), purpose, batch, max_pass: batch };
-            let gpu = tune.open_gpu(context, &workload, false)?;
-            let predictor = Predictor::new(&gpu, model, options, preprocess, file, batch, in_all)?;
-            *device = Some((gpu, predictor));
+/// What answers: a device that is opened for the first picture that can be read.
+struct Device<'a> {
+    context: &'a Context,
+    tune: TuneArgs,
+    weights: &'a ReadyWeights,
+    /// Pictures that were asked for.
+    pictures: usize,
+    memory_budget: Option<u64>,
+    opened: Option<(OpenedGpu<'a>, Predictor)>,
+}
+
+impl Device<'_> {
+    fn predict(&mut self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>, Failure> {
+        if pictures.is_empty() {
+            return Ok(Vec::new());
         }
-        if let Some((gpu, predictor)) = device {
-            probabilities = predictor.predict(gpu, &readable)?;
-        }
+        let (gpu, predictor) = match &mut self.opened {
+            Some(opened) => opened,
+            None => {
+                let ReadyWeights { file, model, options, preprocess, .. } = self.weights;
+                let batch = BATCH.min(self.pictures);
+                let purpose = Purpose::Infer { runs: self.pictures.div_ceil(batch) };
+                let gpu = self.tune.open_gpu(self.context, self.memory_budget, false, |_| {
+                    Ok(Workload { model, options: options.clone(), purpose, batch, max_pass: batch, state_buffers: 0 })
+                })?;
+                let predictor = Predictor::new(&gpu, model, options, preprocess, file, batch, self.pictures)?;
+                self.opened.insert((gpu, predictor))
+            }
+        };
+        Ok(predictor.predict(gpu, pictures)?)
     }
-    let mut probabilities = probabilities.into_iter();
+}
+
+/// Runs the pictures that could be read.
+fn answer(asked: &[Asked], pictures: Vec<Result<Vec<u8>, String>>, topk: usize, device: &mut Device<'_>) -> Result<Vec<Answer>, Failure> {
+    let readable: Vec<Vec<u8>> = pictures.iter().filter_map(|picture| picture.as_ref().ok().cloned()).collect();
+    let mut probabilities = device.predict(&readable)?.into_iter();
     let answers = asked.iter().zip(pictures).map(|(asked, picture)| {
         let image = asked.name.clone();
         match picture {
             Err(error) => Answer::Failed { image, error: one_line(&error, 1000) },
             Ok(_) => {
-                let predictions = best(&probabilities.next().unwrap_or_default(), &weights.classes, topk);
+                let predictions = best(&probabilities.next().unwrap_or_default(), &device.weights.classes, topk);
                 Answer::Named { image, predictions }
             }
         }

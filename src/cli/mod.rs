@@ -15,6 +15,7 @@ mod eval;
 mod format;
 mod infer;
 mod interrupt;
+mod memory_args;
 mod model_args;
 mod progress;
 mod summary;
@@ -36,9 +37,9 @@ const AFTER_HELP: &str = "\
 Exit codes: 0 done; 1 failed; 2 usage; 3 no adapter; 4 device lost; 5 out of memory or over a device limit;
 6 bad data or weights; 7 training diverged; 8 self-check failed; 130 interrupted after saving.
 
-Environment: NIN_WGPU_DEVICE as --device; NIN_WGPU_DATA a folder with data sets; NIN_WGPU_CACHE_DIR a folder for what
-tuning finds; WGPU_BACKEND (vulkan, metal,
-dx12, gl) and WGPU_ADAPTER_NAME restrict the adapters; NO_COLOR switches colours off.";
+Environment: NIN_WGPU_DEVICE as --device; NIN_WGPU_MEMORY_BUDGET as --memory-budget; NIN_WGPU_DATA a folder with
+data sets; NIN_WGPU_CACHE_DIR a folder for compiled kernels and what tuning finds, NIN_WGPU_NO_CACHE=1 keeps none;
+WGPU_BACKEND (vulkan, metal, dx12, gl) and WGPU_ADAPTER_NAME restrict the adapters; NO_COLOR switches colours off.";
 
 /// Network in Network on any GPU: trains and uses image classifiers through WGSL kernels.
 #[derive(Parser)]
@@ -194,6 +195,9 @@ mod tests {
             "nin-wgpu eval --data mnist --split validation",
             "nin-wgpu bench --model vgg",
             "nin-wgpu bench --batch-size 0",
+            "nin-wgpu bench --batch-size most",
+            "nin-wgpu bench --memory-budget 12Q",
+            "nin-wgpu summary --model nin --memory-budget 0",
             "nin-wgpu bench --steps 0",
             "nin-wgpu bench --mode validate",
             "nin-wgpu bench --precision f64",

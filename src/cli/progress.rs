@@ -47,6 +47,9 @@ impl Observer for Progress<'_> {
         for line in introduction(run) {
             self.line(&line);
         }
+        if self.context.is_verbose() {
+            self.line(&residence(run.resident_bytes));
+        }
         if self.context.draws_bars() {
             let steps = run.steps_per_epoch * run.epochs;
             let bar = bar(steps, "{prefix} {wide_bar} {percent}%  {msg}  {eta} left");
@@ -106,6 +109,14 @@ fn introduction(run: &RunInfo) -> Vec<String> {
         lines.push(format!("going on after step {}", run.first_step));
     }
     lines
+}
+
+/// Where the images are.
+fn residence(bytes: u64) -> String {
+    match bytes {
+        0 => "images are uploaded step by step".into(),
+        _ => format!("{} of images stay on the device", format::bytes(bytes)),
+    }
 }
 
 fn epoch_line(line: &EpochLine, epochs: u64, is_best: bool) -> String {
@@ -190,6 +201,7 @@ mod tests {
             micro_batch: 128,
             batch_size: 128,
             memory_bytes: 1 << 30,
+            resident_bytes: 0,
         };
         assert_eq!(introduction(&run).last().unwrap(), "10 epochs of 469 steps, 128 images each");
         (run.micro_batch, run.first_step) = (32, 7);

@@ -3,11 +3,14 @@
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::format;
+use super::memory_args::MemoryArgs;
 use super::model_args::{ModelArgs, count};
 use super::table::{Align, Table};
 use crate::graph::{Graph, Module};
-use crate::kernels::{DeviceClass, Target};
-use crate::models::{Memory, memory};
+use crate::kernels::Target;
+use crate::models::{CompiledNetwork, MemoryOfModel, memory};
+use crate::train::config::TrainConfig;
+use crate::train::trainer::optimizer;
 use serde::Serialize;
 
 /// Arguments of the verb.
@@ -18,6 +21,8 @@ pub struct Args {
     /// Images in a batch, for the memory figures
     #[arg(long, value_name = "B", default_value = "1", value_parser = count(1 << 20))]
     batch_size: usize,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -54,7 +59,7 @@ struct WindowKeys {
     ceil_mode: Option<bool>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 struct MemoryBytes {
     train_bytes: u64,
     infer_bytes: u64,
@@ -63,32 +68,43 @@ struct MemoryBytes {
 /// PyTorch's type of a block.
 const BLOCK: &str = "Sequential";
 
-/// Prints the summary. No adapter is needed: memory is that of an adapter with WebGPU's baseline limits.
+/// Prints the summary. Memory is what `bench` takes on the chosen adapter with the model's recipe; without any adapter, what one
+/// with WebGPU's baseline limits would take.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let model = args.model.model;
     let options = args.model.options();
     let graph = model.describe(&options)?;
-    let memory = memory(model, &options, args.batch_size, &Target::baseline(DeviceClass::Discrete))?;
+    let memory_budget = args.memory.budget()?;
+    let (target, adapter) = context.planning_target()?;
+    let target = Target { memory_budget, ..target };
+    let state_buffers = optimizer(&TrainConfig::defaults(model.name)?).state_buffers().len();
+    let memory = memory(model, &options, args.batch_size, state_buffers, &target)?;
     let [height, width] = options.image_size;
-    let summary = summarise(model.name, [options.in_channels, height, width], &graph, memory);
+    let bytes = MemoryBytes { train_bytes: memory.train.memory.total(), infer_bytes: memory.infer.memory.total() };
+    let summary = summarise(model.name, [options.in_channels, height, width], &graph, bytes);
     if args.json {
         context.print_json(&summary)?;
     } else {
-        context.print(&text(&summary, &graph.modules, args.batch_size))?;
+        context.print(&text(&summary, &graph.modules, &conditions(args.batch_size, &memory, adapter.as_deref())))?;
     }
     Ok(Exit::Done)
 }
 
-fn summarise<'a>(model: &'a str, input: [usize; 3], graph: &'a Graph, memory: Memory) -> Summary<'a> {
+/// What the memory figures hold for.
+fn conditions(batch: usize, memory: &MemoryOfModel, adapter: Option<&str>) -> String {
+    let parts = |network: &CompiledNetwork| if network.micro_batch < batch { Some(network.micro_batch) } else { None };
+    let parts = match (parts(&memory.train), parts(&memory.infer)) {
+        (None, None) => String::new(),
+        (Some(train), None) => format!(" (training in parts of {train})"),
+        (None, Some(infer)) => format!(" (inference in parts of {infer})"),
+        (Some(train), Some(infer)) => format!(" (in parts of {train} and {infer})"),
+    };
+    format!("at batch {batch}{parts} on {}", adapter.unwrap_or("an adapter with WebGPU's baseline limits"))
+}
+
+fn summarise<'a>(model: &'a str, input: [usize; 3], graph: &'a Graph, memory: MemoryBytes) -> Summary<'a> {
     let layers: Vec<Layer<'a>> = graph.modules.iter().filter(|module| module.kind != BLOCK).map(layer).collect();
-    Summary {
-        model,
-        input,
-        params: graph.parameter_count(),
-        macs: layers.iter().map(|layer| layer.macs).sum(),
-        layers,
-        memory: MemoryBytes { train_bytes: memory.train_bytes, infer_bytes: memory.infer_bytes },
-    }
+    Summary { model, input, params: graph.parameter_count(), macs: layers.iter().map(|layer| layer.macs).sum(), layers, memory }
 }
 
 fn layer(module: &Module) -> Layer<'_> {
@@ -109,7 +125,7 @@ fn layer(module: &Module) -> Layer<'_> {
 }
 
 /// Blocks stand above the layers they are made of, as a reader expects; the graph lists them behind.
-fn text(summary: &Summary<'_>, modules: &[Module], batch: usize) -> String {
+fn text(summary: &Summary<'_>, modules: &[Module], conditions: &str) -> String {
     let mut table = Table::new(&[
         ("layer", Align::Left),
         ("type", Align::Left),
@@ -143,7 +159,7 @@ fn text(summary: &Summary<'_>, modules: &[Module], batch: usize) -> String {
     }
     let MemoryBytes { train_bytes, infer_bytes } = summary.memory;
     format!(
-        "{} on {}\n\n{}\n{:<14} {}\n{:<14} {} for one image\n{:<14} {} for training, {} for inference, at batch {batch}\n",
+        "{} on {}\n\n{}\n{:<14} {}\n{:<14} {} for one image\n{:<14} {} for training, {} for inference, {conditions}\n",
         summary.model,
         format::shape(&summary.input),
         table.render(),
@@ -168,7 +184,7 @@ mod tests {
     use super::*;
     use crate::models::Model;
 
-    const MEMORY: Memory = Memory { train_bytes: 3 << 20, infer_bytes: 1 << 20 };
+    const MEMORY: MemoryBytes = MemoryBytes { train_bytes: 3 << 20, infer_bytes: 1 << 20 };
 
     fn nin() -> Graph {
         let model = Model::find("nin").unwrap();
@@ -178,7 +194,7 @@ mod tests {
     #[test]
     fn text_shows_the_shapes_of_d2l_in_order() {
         let graph = nin();
-        let text = text(&summarise("nin", [1, 224, 224], &graph, MEMORY), &graph.modules, 1);
+        let text = text(&summarise("nin", [1, 224, 224], &graph, MEMORY), &graph.modules, "at batch 1");
         let outputs: Vec<&str> = text
             .lines()
             .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()))

@@ -1,6 +1,7 @@
 //! The arguments of `nin-wgpu train`, and how they override a model's defaults.
 
 use super::error::Failure;
+use super::memory_args::{BatchSize, MemoryArgs};
 use super::model_args::model;
 use super::tuning::TuneArgs;
 use crate::models::Model;
@@ -72,9 +73,10 @@ pub struct Args {
     /// Passes over the training images
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub epochs: Option<u32>,
-    /// Images in a batch
+    /// Images in a batch, or auto: as many as run in one pass within --memory-budget, or within 2 GiB without one. What is
+    /// learned depends on it
     #[arg(long, value_name = "B", help_heading = "Training")]
-    pub batch_size: Option<usize>,
+    pub batch_size: Option<BatchSize>,
     /// Batches whose gradients make one update
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub grad_accum: Option<usize>,
@@ -122,6 +124,8 @@ pub struct Args {
     /// Updates between two lines of metrics.jsonl
     #[arg(long, value_name = "N", help_heading = "Run")]
     pub log_every: Option<u32>,
+    #[command(flatten)]
+    pub memory: MemoryArgs,
 }
 
 /// What one given flag does to a configuration.
@@ -195,7 +199,7 @@ impl Args {
             "--init" init => |c| c.init = *init;
             "--initial-weights" initial_weights => |c| c.initial_weights = Some(initial_weights.clone());
             "--epochs" epochs => |c| c.epochs = *epochs;
-            "--batch-size" batch_size => |c| c.batch_size = *batch_size;
+            "--batch-size" batch_size => |c| if let BatchSize::Images(images) = batch_size { c.batch_size = *images };
             "--grad-accum" grad_accum => |c| c.grad_accum = *grad_accum;
             "--optimizer" optimizer => |c| c.optimizer = *optimizer;
             "--lr" lr => |c| c.lr = *lr;

@@ -9,6 +9,7 @@ use super::tuning::{Workload, default_budget, measure, open_cache};
 use crate::gpu::tuner::{Finding, Posed, Tried, TuningCache};
 use crate::models::{Model, Purpose};
 use crate::train::config::TrainConfig;
+use crate::train::trainer::optimizer;
 use crate::weights::label;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -102,7 +103,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let gpu = context.open_gpu()?;
     let adapter = gpu.adapter().clone();
     let posed = workload.problems(&gpu)?;
-    let no_folder = || Failure::Failed("there is no folder for caches on this system: set NIN_WGPU_CACHE_DIR".into());
+    let no_folder = || Failure::Failed("there is no folder for caches: set NIN_WGPU_CACHE_DIR, and not NIN_WGPU_NO_CACHE".into());
     let mut cache = open_cache(&gpu, context).ok_or_else(no_folder)?;
     drop(gpu);
     let started = Instant::now();
@@ -142,7 +143,8 @@ impl Args {
             ModeName::Infer => Purpose::Infer { runs: usize::MAX },
         };
         let options = self.adapt.apply(&self.model.defaults);
-        Ok(Workload { model: self.model, options, purpose, batch, max_pass: batch })
+        let state_buffers = if self.mode == ModeName::Train { optimizer(&recipe).state_buffers().len() } else { 0 };
+        Ok(Workload { model: self.model, options, purpose, batch, max_pass: batch, state_buffers })
     }
 }
 

@@ -49,7 +49,7 @@ pub fn run(context: &Context) -> Result<Exit, Failure> {
     let job: Job = serde_json::from_reader(io::stdin().lock()).map_err(|error| wrong(error.to_string()))?;
     let budget = Duration::try_from_secs_f64(job.budget_s).map_err(|error| wrong(error.to_string()))?;
     let folder = cache_dir().ok_or_else(|| wrong("there is no folder for caches".into()))?;
-    let gpu = context.open_gpu_to_measure()?;
+    let gpu = context.open_gpu_to_measure(None)?;
     let (mut cache, _) = TuningCache::open(&folder, Identity::of(&gpu));
     forgive_interrupts(&folder, Identity::of(&gpu))?;
     watchdog.disarm();

@@ -3,7 +3,7 @@
 //! Measuring runs in a process of its own ([`super::tune_worker`]): a driver that hangs or crashes in a candidate takes
 //! that process with it, and a new one goes on without the candidate.
 
-use super::context::Context;
+use super::context::{Context, OpenedGpu};
 use super::error::Failure;
 use super::tune_worker::{Job, STALLED, VERB};
 use crate::gpu::tuner::{Identity, Posed, TuneOptions, TuningCache, problems};
@@ -50,28 +50,42 @@ pub struct Workload<'a> {
     pub batch: usize,
     /// Most images of a pass.
     pub max_pass: usize,
+    /// Buffers as large as the parameters that the optimizer keeps.
+    pub state_buffers: usize,
 }
 
 impl Workload<'_> {
     /// The convolutions of a pass, on the device.
     pub fn problems(&self, gpu: &Gpu) -> Result<Vec<Posed>, BuildError> {
-        let Workload { model, options, purpose, batch, max_pass } = self;
-        let input = InputOptions::plain(options);
-        let network = compile(model, options, &input, *purpose, *batch, *max_pass, gpu.target(), CompileOptions::from_env())?;
+        let Workload { model, options, purpose, batch, max_pass, state_buffers } = self;
+        let (input, target) = (InputOptions::plain(options), gpu.remaining_target(0));
+        let switches = CompileOptions::from_env();
+        let network = compile(model, options, &input, *purpose, *batch, *max_pass, *state_buffers, &target, switches)?;
         Ok(problems(&network.compiled.graph))
     }
 }
 
 impl TuneArgs {
-    /// Opens the device with the choices that hold for it, after measuring what is asked for and not known yet.
-    pub fn open_gpu(&self, context: &Context, workload: &Workload<'_>, timestamps: bool) -> Result<Gpu, Failure> {
-        let mut gpu = if timestamps { context.open_gpu_to_measure()? } else { context.open_gpu()? };
+    /// Opens the device for buffers of at most `memory_budget` bytes together, with the choices that hold for it, after
+    /// measuring what is asked for and not known yet. `workload` is called once, with the device as the rules choose kernels
+    /// for it.
+    pub fn open_gpu<'a, 'w>(
+        &self,
+        context: &'a Context,
+        memory_budget: Option<u64>,
+        timestamps: bool,
+        workload: impl FnOnce(&Gpu) -> Result<Workload<'w>, Failure>,
+    ) -> Result<OpenedGpu<'a>, Failure> {
+        let mut gpu = if timestamps { context.open_gpu_to_measure(memory_budget)? } else { context.open_gpu_within(memory_budget)? };
+        let workload = workload(&gpu)?;
         if self.tune == Some(Level::Off) {
             return Ok(gpu);
         }
         let Some(mut cache) = open_cache(&gpu, context) else {
             if self.tune.is_some() {
-                context.note("note: the system names no folder for caches: set NIN_WGPU_CACHE_DIR; going on without tuning");
+                context.note(
+                    "note: there is no folder for caches: set NIN_WGPU_CACHE_DIR, and not NIN_WGPU_NO_CACHE; going on without tuning",
+                );
             }
             return Ok(gpu);
         };
@@ -82,7 +96,7 @@ impl TuneArgs {
                 // A candidate that makes the driver reset the device must not take this one with it.
                 drop(gpu);
                 cache = measure(context, cache, &posed, full, default_budget(full));
-                gpu = context.reopen_gpu(timestamps)?;
+                gpu = context.reopen_gpu(memory_budget, timestamps)?;
             }
         }
         let choices = cache.choices();
@@ -100,7 +114,7 @@ pub fn default_budget(full: bool) -> Duration {
     if full { TuneOptions::full().budget } else { TuneOptions::quick().budget }
 }
 
-/// The cache for a device; `None` where the system names no folder for it. A file that cannot be used is a detail.
+/// The cache for a device; `None` where there is no folder for it. A file that cannot be used is a detail.
 pub fn open_cache(gpu: &Gpu, context: &Context) -> Option<TuningCache> {
     let (cache, note) = TuningCache::open(&cache_dir()?, Identity::of(gpu));
     if let Some(note) = note {

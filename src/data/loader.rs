@@ -24,10 +24,25 @@ pub enum Order {
     },
 }
 
+impl Order {
+    /// The images of an epoch in the order in which they are delivered.
+    fn indices(self, len: u32, epoch: u32) -> Vec<u32> {
+        match self {
+            Order::Sequential => (0..len).collect(),
+            Order::Shuffled { seed } => rng::permutation(len, seed, epoch),
+        }
+    }
+}
+
+/// The number of images as indices count them.
+fn numbered(len: usize) -> Result<u32, DataError> {
+    u32::try_from(len).map_err(|_| DataError::Setting(format!("{len} images in one split: at most {} can be numbered", u32::MAX)))
+}
+
 /// Some images with their labels. Buffers have the full batch's size; rows from `count` on are 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Image after image, each HWC.
+    /// Image after image, each HWC; empty where the device holds the data set ([`IndexLoader`]).
     pub pixels: Vec<u8>,
     /// Label of each image.
     pub labels: Vec<u32>,
@@ -63,8 +78,7 @@ impl Loader {
         if batch_size == 0 {
             return Err(DataError::Setting("a batch of 0 images: the batch size must be at least 1".into()));
         }
-        let len = u32::try_from(source.len())
-            .map_err(|_| DataError::Setting(format!("{} images in one split: at most {} can be numbered", source.len(), u32::MAX)))?;
+        let len = numbered(source.len())?;
         let left = batches_per_epoch(source.len(), batch_size).saturating_sub(first_step);
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = sync_channel(QUEUE);
@@ -73,11 +87,7 @@ impl Loader {
         } else {
             let stop = stop.clone();
             let work = move || {
-                let indices = match order {
-                    Order::Sequential => (0..len).collect(),
-                    Order::Shuffled { seed } => rng::permutation(len, seed, epoch),
-                };
-                deliver(&*source, &indices, batch_size, first_step, &sender, &stop);
+                deliver(&*source, &order.indices(len, epoch), batch_size, first_step, &sender, &stop);
             };
             let thread = thread::Builder::new().name("nin-wgpu data".into()).spawn(work);
             Some(thread.map_err(|error| DataError::Setting(format!("cannot start the background reader: {error}")))?)
@@ -125,6 +135,43 @@ impl Iterator for Loader {
 impl Drop for Loader {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+/// The batches of one epoch as a [`Loader`] delivers them, but without pixels: for a data set that the device holds.
+pub struct IndexLoader {
+    labels: Arc<[u32]>,
+    indices: Vec<u32>,
+    batch_size: usize,
+    /// Images delivered or left out.
+    done: usize,
+}
+
+impl IndexLoader {
+    /// The batches of `epoch` of images with these labels, from batch `first_step` on. Fails as [`Loader::new`] does.
+    pub fn new(labels: Arc<[u32]>, batch_size: usize, order: Order, epoch: u32, first_step: usize) -> Result<Self, DataError> {
+        if batch_size == 0 {
+            return Err(DataError::Setting("a batch of 0 images: the batch size must be at least 1".into()));
+        }
+        let indices = order.indices(numbered(labels.len())?, epoch);
+        Ok(IndexLoader { done: first_step.saturating_mul(batch_size).min(indices.len()), labels, indices, batch_size })
+    }
+}
+
+impl Iterator for IndexLoader {
+    type Item = Result<Batch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let left = &self.indices[self.done..];
+        let chosen = &left[..left.len().min(self.batch_size)];
+        if chosen.is_empty() {
+            return None;
+        }
+        let mut batch = Batch { pixels: Vec::new(), labels: vec![0; self.batch_size], ids: vec![0; self.batch_size], count: chosen.len() };
+        batch.ids[..chosen.len()].copy_from_slice(chosen);
+        batch.labels.iter_mut().zip(chosen).for_each(|(label, id)| *label = self.labels[*id as usize]);
+        self.done += chosen.len();
+        Some(Ok(batch))
     }
 }
 
@@ -205,6 +252,20 @@ mod tests {
         assert!(all(Loader::new(numbers(100), 8, order, 2, 13).unwrap()).is_empty());
         assert!(all(Loader::new(numbers(0), 8, order, 0, 0).unwrap()).is_empty());
         assert!(Loader::new(numbers(1), 0, order, 0, 0).is_err());
+    }
+
+    #[test]
+    fn without_pixels_batches_are_the_same() {
+        let labels: Arc<[u32]> = (0..100).map(|n| n % 3).collect();
+        for order in [Order::Sequential, Order::Shuffled { seed: 5 }] {
+            for (size, epoch, first) in [(8, 2, 0), (8, 2, 9), (100, 0, 0), (7, 1, 15), (8, 0, 13)] {
+                let loaded = all(Loader::new(numbers(100), size, order, epoch, first).unwrap());
+                let expected: Vec<Batch> = loaded.into_iter().map(|batch| Batch { pixels: Vec::new(), ..batch }).collect();
+                let indexed = IndexLoader::new(labels.clone(), size, order, epoch, first).unwrap();
+                assert_eq!(indexed.map(Result::unwrap).collect::<Vec<_>>(), expected);
+            }
+        }
+        assert!(IndexLoader::new(labels, 0, Order::Sequential, 0, 0).is_err());
     }
 
     /// Fails or panics at one image, and counts reads.

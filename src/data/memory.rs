@@ -1,6 +1,6 @@
 //! A split held in memory, and a part of a split.
 
-use super::{DataError, Source};
+use super::{DataError, Source, Stored};
 use std::sync::Arc;
 
 /// A split whose images lie in memory, all of one shape.
@@ -59,6 +59,10 @@ impl Source for InMemory {
         pixels.copy_from_slice(&self.pixels[index * size..][..size]);
         Ok(label)
     }
+
+    fn stored(&self) -> Option<Stored<'_>> {
+        Some(Stored { pixels: &self.pixels, labels: &self.labels })
+    }
 }
 
 /// The first images of another source.
@@ -94,6 +98,12 @@ impl Source for FirstImages {
         }
         self.source.read(index, pixels)
     }
+
+    fn stored(&self) -> Option<Stored<'_>> {
+        let Stored { pixels, labels } = self.source.stored()?;
+        let size: usize = self.shape().iter().product();
+        Some(Stored { pixels: &pixels[..self.count * size], labels: &labels[..self.count] })
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +120,7 @@ mod tests {
         assert!(source.read(0, &mut [0; 3]).is_err());
         let first = FirstImages::new(Arc::new(source), 1);
         assert_eq!(first.len(), 1);
+        assert_eq!(first.stored(), Some(Stored { pixels: &[1, 2], labels: &[2] }));
         assert_eq!(first.read(0, &mut pixels).unwrap(), 2);
         assert!(first.read(1, &mut pixels).is_err());
     }

@@ -22,7 +22,7 @@ pub mod picture;
 
 pub use error::DataError;
 pub use fingerprint::{ChannelStats, channel_stats, fingerprint};
-pub use loader::{Batch, Loader, Order, batches_per_epoch};
+pub use loader::{Batch, IndexLoader, Loader, Order, batches_per_epoch};
 pub use locate::{FASHION_CLASSES, KNOWN_NAMES, OpenOptions, open};
 pub use memory::{FirstImages, InMemory};
 
@@ -49,6 +49,20 @@ pub trait Source: Send + Sync {
     /// Writes image `index` into `pixels` (height x width x channels bytes, channels interleaved)
     /// and returns its label.
     fn read(&self, index: usize, pixels: &mut [u8]) -> Result<u32, DataError>;
+
+    /// All images, where they lie in memory; `None` where they are decoded when they are read.
+    fn stored(&self) -> Option<Stored<'_>> {
+        None
+    }
+}
+
+/// A split that lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored<'a> {
+    /// Image after image, each HWC.
+    pub pixels: &'a [u8],
+    /// Label of each image.
+    pub labels: &'a [u32],
 }
 
 /// Which part of a data set.

@@ -103,6 +103,26 @@ pub(super) fn describe(index: usize, adapter: &Adapter) -> AdapterDescription {
     }
 }
 
+/// Features that kernels can use.
+pub(super) const FEATURES: wgpu::Features = wgpu::Features::SUBGROUP;
+
+/// What a device of the adapter is opened with: all it can do and those features of `wanted` that it has, or WebGPU's defaults
+/// and no features where `NIN_WGPU_DEFAULT_LIMITS=1`.
+pub(super) fn limits_and_features(adapter: &Adapter, wanted: wgpu::Features) -> (wgpu::Limits, wgpu::Features) {
+    if std::env::var_os("NIN_WGPU_DEFAULT_LIMITS").is_some_and(|v| v == "1") {
+        return (wgpu::Limits::default(), wgpu::Features::empty());
+    }
+    (adapter.limits(), adapter.features() & wanted)
+}
+
+/// The adapter that [`super::Gpu::open`] would open, and the facts that kernels and memory would be planned by, without opening
+/// it. `device` is an index, a backend or part of a name.
+pub fn probe(device: Option<&str>) -> Result<(AdapterDescription, Target), GpuError> {
+    let (index, adapter) = choose(device)?;
+    let (limits, features) = limits_and_features(&adapter, FEATURES);
+    Ok((describe(index, &adapter), target(&adapter, &limits, features, None)))
+}
+
 /// The facts that kernels are chosen by, on a device opened with these limits and features.
 pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::Features, class: Option<DeviceClass>) -> Target {
     let class = match (class, std::env::var("NIN_WGPU_KERNELS").as_deref(), adapter.get_info().device_type) {
@@ -126,6 +146,7 @@ pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::F
         max_buffer_bytes: limits.max_buffer_size,
         texture_reuse: TEXTURE_REUSE,
         max_texture_bytes: texture_bytes(limits.max_texture_dimension_2d.into()),
+        memory_budget: None,
         offset_alignment: limits.min_storage_buffer_offset_alignment.max(limits.min_uniform_buffer_offset_alignment).into(),
         choices: Default::default(),
     }

@@ -1,16 +1,19 @@
-//! The user's folder for what the program can make again.
+//! Where the program keeps what it can compute again.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Where caches lie: `NIN_WGPU_CACHE_DIR`, else `nin-wgpu` in the system's folder for them. `None` where the system
-/// names none. The folder need not exist.
+/// Where caches lie: `NIN_WGPU_CACHE_DIR`, else `nin-wgpu` in the user's cache folder. `None` where `NIN_WGPU_NO_CACHE=1`
+/// or the system names no such folder. It need not exist yet.
 pub fn cache_dir() -> Option<PathBuf> {
     cache_dir_from(|name| env::var_os(name).filter(|value| !value.is_empty()))
 }
 
 fn cache_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    if variable("NIN_WGPU_NO_CACHE").is_some_and(|value| value == "1") {
+        return None;
+    }
     let path = |name| variable(name).map(PathBuf::from);
     if let Some(own) = path("NIN_WGPU_CACHE_DIR") {
         return Some(own);
@@ -36,6 +39,8 @@ mod tests {
         };
         assert_eq!(of(&[("NIN_WGPU_CACHE_DIR", "here"), ("HOME", "/home/a")]), Some("here".into()));
         assert_eq!(of(&[]), None);
+        assert_eq!(of(&[("NIN_WGPU_CACHE_DIR", "here"), ("NIN_WGPU_NO_CACHE", "1")]), None);
+        assert_eq!(of(&[("NIN_WGPU_CACHE_DIR", "here"), ("NIN_WGPU_NO_CACHE", "0")]), Some("here".into()));
         if cfg!(target_os = "linux") {
             assert_eq!(of(&[("HOME", "/home/a")]), Some("/home/a/.cache/nin-wgpu".into()));
             assert_eq!(of(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "/c")]), Some("/c/nin-wgpu".into()));

@@ -2,12 +2,18 @@
 
 use super::adapter;
 use super::buffers::DeviceBuffer;
+use super::memory::Meter;
+use super::pacing::{self, Grid};
+use super::pipeline_cache::PipelineCache;
 use super::pipelines::Pipelines;
 use super::{AdapterDescription, GpuError};
 use crate::kernels::{Choices, DeviceClass, Target};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+/// Most bytes of the staging buffer through which [`Gpu::read`] reads.
+pub const STAGING_BYTES: u64 = 4 << 20;
 
 /// How to open a device.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +24,11 @@ pub struct OpenOptions {
     pub class: Option<DeviceClass>,
     /// Ask for timestamps where the adapter has them: for measuring only.
     pub timestamps: bool,
+    /// How long a submission may take before it is cut, instead of what suits the adapter; `NIN_WGPU_SUBMIT_MS` does the
+    /// same, in milliseconds.
+    pub longest_submission: Option<Duration>,
+    /// Most bytes that the program's buffers may take together.
+    pub memory_budget: Option<u64>,
 }
 
 /// An adapter opened for work. Cheap to share by reference; all methods take `&self`.
@@ -25,27 +36,36 @@ pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Pipelines,
+    pub(super) pipeline_cache: Option<PipelineCache>,
+    pub(super) grid: Grid,
     adapter: AdapterDescription,
     target: Target,
     uniform_alignment: u64,
     has_timestamps: bool,
+    /// Seconds that a submission should not exceed, where anything watches.
+    longest_submission: Option<f64>,
+    /// What is worth knowing about how the device was opened.
+    details: Vec<String>,
     /// Nanoseconds that calls have waited for the device.
     waited: AtomicU64,
+    /// Submissions of programs.
+    submissions: AtomicU64,
     faults: Arc<Mutex<Option<GpuError>>>,
+    pub(super) meter: Arc<Meter>,
 }
 
 impl Gpu {
     /// Opens an adapter with its own limits, or with WebGPU's defaults and no features where
     /// `NIN_WGPU_DEFAULT_LIMITS=1`.
     pub fn open(options: &OpenOptions) -> Result<Self, GpuError> {
-        let (index, chosen) = adapter::choose(options.device.as_deref())?;
-        let mut wanted = wgpu::Features::SUBGROUP;
-        wanted.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps);
-        let (limits, features) = if std::env::var_os("NIN_WGPU_DEFAULT_LIMITS").is_some_and(|v| v == "1") {
-            (wgpu::Limits::default(), wgpu::Features::empty())
-        } else {
-            (chosen.limits(), chosen.features() & wanted)
+        let longest_submission = match options.longest_submission {
+            Some(limit) => Some(Some(limit.as_secs_f64())),
+            None => pacing::longest_submission_from_env()?,
         };
+        let (index, chosen) = adapter::choose(options.device.as_deref())?;
+        let mut wanted = adapter::FEATURES | wgpu::Features::PIPELINE_CACHE;
+        wanted.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps);
+        let (limits, features) = adapter::limits_and_features(&chosen, wanted);
         let description = adapter::describe(index, &chosen);
         let (device, queue) = pollster::block_on(chosen.request_device(&wgpu::DeviceDescriptor {
             label: Some("nin-wgpu"),
@@ -73,12 +93,21 @@ impl Gpu {
                 record(&on_lost, GpuError::DeviceLost(one_line(&message)));
             }
         });
+        let info = chosen.get_info();
+        let (pipeline_cache, cache_note) = PipelineCache::open(&device, &info).unzip();
+        let alignment = limits.min_uniform_buffer_offset_alignment;
         Ok(Gpu {
             pipelines: Pipelines::default(),
-            target: adapter::target(&chosen, &limits, features, options.class),
+            pipeline_cache,
+            grid: Grid::new(&device, &queue, alignment),
+            longest_submission: longest_submission.unwrap_or_else(|| pacing::longest_submission(info.device_type)),
+            details: cache_note.into_iter().collect(),
+            target: Target { memory_budget: options.memory_budget, ..adapter::target(&chosen, &limits, features, options.class) },
+            meter: Arc::default(),
             has_timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             waited: AtomicU64::new(0),
-            uniform_alignment: limits.min_uniform_buffer_offset_alignment.into(),
+            submissions: AtomicU64::new(0),
+            uniform_alignment: alignment.into(),
             adapter: description,
             device,
             queue,
@@ -101,14 +130,48 @@ impl Gpu {
         self.target.choices = Arc::new(choices);
     }
 
+    /// As [`Gpu::target`], with what is left of the memory budget beside the buffers there are but for `reused` bytes of them.
+    pub fn remaining_target(&self, reused: u64) -> Target {
+        let in_use = self.memory().bytes.saturating_sub(reused);
+        let memory_budget = self.target.memory_budget.map(|budget| budget.saturating_sub(in_use));
+        Target { memory_budget, ..self.target.clone() }
+    }
+
     /// Whether kernels can be timed by the device's own clock; see [`OpenOptions::timestamps`].
     pub fn has_timestamps(&self) -> bool {
         self.has_timestamps
     }
 
+    /// What is worth knowing about how the device was opened, a line each.
+    pub fn details(&self) -> &[String] {
+        &self.details
+    }
+
+    /// Keeps compiled pipelines for the next run where the driver can hand them out; a line on what was done, if
+    /// anything. That it could not be done is no failure.
+    pub fn save_pipelines(&self) -> Option<String> {
+        self.pipeline_cache.as_ref().filter(|_| self.has_pipelines())?.save()
+    }
+
+    /// Seconds that a submission should not exceed; `None` where no watchdog looks on.
+    pub(super) fn longest_submission(&self) -> Option<f64> {
+        self.longest_submission
+    }
+
     /// How long calls have waited for the device since it was opened.
     pub fn waited(&self) -> Duration {
         Duration::from_nanos(self.waited.load(Ordering::Relaxed))
+    }
+
+    /// How often programs have been submitted: once a step, unless that takes long ([`OpenOptions::longest_submission`]).
+    pub fn submissions(&self) -> u64 {
+        self.submissions.load(Ordering::Relaxed)
+    }
+
+    /// Submits work of a program.
+    pub(super) fn submit(&self, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {
+        self.submissions.fetch_add(1, Ordering::Relaxed);
+        self.queue.submit([commands])
     }
 
     /// Alignment of offsets into uniform buffers, in bytes.
@@ -130,21 +193,31 @@ impl Gpu {
         self.queue.write_buffer(&buffer.0, offset, bytes);
     }
 
-    /// Waits for all submitted work and returns the first `bytes` bytes of a buffer.
+    /// Waits for all submitted work and returns the first `bytes` bytes of a buffer, which come through a staging buffer of
+    /// at most [`STAGING_BYTES`].
     pub fn read(&self, buffer: &DeviceBuffer, bytes: u64) -> Result<Vec<u8>, GpuError> {
+        let size = bytes.next_multiple_of(4).clamp(4, STAGING_BYTES);
+        let _claim = self.claim(size);
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
-            size: bytes.next_multiple_of(4),
+            size,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&buffer.0, 0, &staging, 0, bytes.next_multiple_of(4));
-        self.queue.submit([encoder.finish()]);
-        staging.map_async(wgpu::MapMode::Read, .., |_| {});
-        self.wait()?;
-        let view = staging.get_mapped_range(..).map_err(|e| GpuError::Refused(format!("reading back: {e}")))?;
-        Ok(view[..bytes as usize].to_vec())
+        let mut read = Vec::with_capacity(bytes as usize);
+        while (read.len() as u64) < bytes {
+            let (from, part) = (read.len() as u64, size.min(bytes - read.len() as u64));
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(&buffer.0, from, &staging, 0, part.next_multiple_of(4));
+            self.queue.submit([encoder.finish()]);
+            staging.map_async(wgpu::MapMode::Read, .., |_| {});
+            self.wait()?;
+            let view = staging.get_mapped_range(..).map_err(|e| GpuError::Refused(format!("reading back: {e}")))?;
+            read.extend_from_slice(&view[..part as usize]);
+            drop(view);
+            staging.unmap();
+        }
+        Ok(read)
     }
 
     /// Waits until all submitted work is done.

@@ -14,6 +14,16 @@ pub enum GpuError {
         /// Names of the adapters there are.
         available: String,
     },
+    /// A variable of the environment has a value that means nothing.
+    #[error("{name}={value} is not {wanted}")]
+    Setting {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it takes.
+        wanted: &'static str,
+    },
     /// The device disappeared (driver reset, unplugged, watchdog).
     #[error("the device was lost: {0}. Work up to the last checkpoint is kept; run again with --resume")]
     DeviceLost(String),
@@ -29,6 +39,21 @@ pub enum GpuError {
         bytes: u64,
         /// What is allowed.
         limit: u64,
+    },
+    /// A buffer would exceed the memory budget.
+    #[error(
+        "{what} takes {bytes} bytes beside the {in_use} in use, over the memory budget of {budget}; raise --memory-budget, or use a \
+         smaller --batch-size or --image-size"
+    )]
+    OverBudget {
+        /// The buffer.
+        what: String,
+        /// Its size.
+        bytes: u64,
+        /// What other buffers take.
+        in_use: u64,
+        /// What all may take.
+        budget: u64,
     },
     /// The driver or wgpu refused a command: a fault of this program or of the driver.
     #[error("the adapter refused a command: {0}")]

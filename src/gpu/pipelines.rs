@@ -45,6 +45,11 @@ impl Gpu {
         kernels.iter().map(|kernel| made.get(&kernel.name()).cloned().ok_or_else(|| failed(&kernel.name(), "it is not there"))).collect()
     }
 
+    /// Whether anything was compiled.
+    pub(super) fn has_pipelines(&self) -> bool {
+        !lock(&self.pipelines.made).is_empty()
+    }
+
     fn pipeline(&self, name: &str, kernel: &'static Kernel) -> Result<Pipeline, GpuError> {
         let module = lock(&self.pipelines.modules).get(kernel.module).cloned();
         let module = module.ok_or_else(|| failed(name, "its module is not there"))?;
@@ -55,7 +60,7 @@ impl Gpu {
             });
             let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(name),
-                bind_group_layouts: &[Some(&layout)],
+                bind_group_layouts: &[Some(&layout), Some(&self.grid.layout)],
                 immediate_size: 0,
             });
             let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
@@ -68,7 +73,7 @@ impl Gpu {
                     zero_initialize_workgroup_memory: false,
                     ..Default::default()
                 },
-                cache: None,
+                cache: self.pipeline_cache.as_ref().map(|cache| cache.driver_cache()),
             });
             Pipeline { pipeline, layout }
         })

@@ -1,5 +1,8 @@
-//! A schedule made ready for a device, and its execution: one compute pass and one submit.
+//! A schedule made ready for a device, and its execution: one compute pass and one submit, unless that takes so long
+//! that a watchdog might fire ([`super::pacing`]).
 
+use super::memory::Claim;
+use super::pacing::{Cuts, Extent, Pace, Part};
 use super::pipelines::Pipeline;
 use super::{Buffers, DeviceBuffer, Gpu, GpuError};
 use crate::kernels::{BindingKind, Step};
@@ -17,6 +20,7 @@ pub struct StepUniforms {
     buffer: wgpu::Buffer,
     stride: u64,
     count: usize,
+    _claim: Claim,
 }
 
 impl StepUniforms {
@@ -29,7 +33,7 @@ impl StepUniforms {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        StepUniforms { buffer, stride, count }
+        StepUniforms { buffer, stride, count, _claim: gpu.claim(stride * count as u64) }
     }
 
     /// Micro-batches of a step.
@@ -51,17 +55,19 @@ impl StepUniforms {
 /// Dispatches with their pipelines and bind groups.
 pub struct Program {
     pub(super) dispatches: Vec<Prepared>,
+    pub(super) pace: Pace,
+    /// Of the buffer of constants, which the bind groups keep.
+    _claim: Claim,
 }
 
 /// A dispatch ready to be encoded, and what it belongs to.
 pub(super) struct Prepared {
     pub path: String,
     pub pass: Pass,
-    pub macs: u64,
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
     has_step: bool,
-    workgroups: [u32; 3],
+    pub extent: Extent,
 }
 
 impl Program {
@@ -78,9 +84,10 @@ impl Program {
             constants.extend_from_slice(&entry.dispatch.params);
             constants.resize(constants.len().next_multiple_of(alignment), 0);
         }
+        let size = constants.len().max(16) as u64;
         let params = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("params"),
-            size: constants.len().max(16) as u64,
+            size,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
@@ -92,30 +99,35 @@ impl Program {
             prepared.push(Prepared {
                 path: entry.path.clone(),
                 pass: entry.pass,
-                macs: entry.macs,
                 pipeline,
                 bind_group,
                 has_step: entry.dispatch.kernel.bindings.iter().any(|b| b.kind == BindingKind::Step),
-                workgroups: fold(entry.dispatch.workgroups),
+                extent: Extent {
+                    workgroups: fold(entry.dispatch.workgroups),
+                    macs: entry.macs,
+                    divisible: entry.dispatch.kernel.divisible,
+                },
             });
         }
+        let pace = Pace::new(gpu, prepared.iter().map(|dispatch| dispatch.extent).collect());
         gpu.check()?;
-        Ok(Program { dispatches: prepared })
-    }
-
-    fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step_offset: u32) {
-        for prepared in &self.dispatches {
-            prepared.encode(pass, step_offset);
-        }
+        Ok(Program { dispatches: prepared, pace, _claim: gpu.claim(size) })
     }
 }
 
 impl Prepared {
-    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step_offset: u32) {
+    /// Runs the whole dispatch.
+    pub(super) fn encode(&self, gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>, step_offset: u32) {
+        pass.set_bind_group(1, &gpu.grid.whole, &[0]);
+        self.encode_part(pass, step_offset, self.extent.workgroups);
+    }
+
+    /// Runs the part that bind group 1 says.
+    fn encode_part(&self, pass: &mut wgpu::ComputePass<'_>, step_offset: u32, workgroups: [u32; 3]) {
         pass.set_pipeline(&self.pipeline.pipeline);
         let offsets: &[u32] = if self.has_step { &[step_offset] } else { &[] };
         pass.set_bind_group(0, &self.bind_group, offsets);
-        let [x, y, z] = self.workgroups;
+        let [x, y, z] = workgroups;
         pass.dispatch_workgroups(x, y, z);
     }
 }
@@ -162,6 +174,86 @@ fn fold(workgroups: u64) -> [u32; 3] {
     [workgroups.div_ceil(rows).max(1) as u32, rows as u32, 1]
 }
 
+/// Commands of the next submission.
+struct Recording {
+    encoder: wgpu::CommandEncoder,
+    pass: Option<wgpu::ComputePass<'static>>,
+    /// Bind group 1 and its offset, as the pass has them.
+    grid: Option<(wgpu::BindGroup, u32)>,
+}
+
+impl Recording {
+    fn new(gpu: &Gpu) -> Self {
+        Recording { encoder: gpu.device.create_command_encoder(&Default::default()), pass: None, grid: None }
+    }
+
+    fn add(&mut self, gpu: &Gpu, prepared: &Prepared, cuts: &Cuts, part: &Part, step_offset: u32) {
+        let encoder = &mut self.encoder;
+        let pass = self.pass.get_or_insert_with(|| encoder.begin_compute_pass(&Default::default()).forget_lifetime());
+        let group = cuts.group.as_ref().unwrap_or(&gpu.grid.whole);
+        if self.grid.as_ref().is_none_or(|(set, offset)| (set, *offset) != (group, part.offset)) {
+            pass.set_bind_group(1, group, &[part.offset]);
+            self.grid = Some((group.clone(), part.offset));
+        }
+        prepared.encode_part(pass, step_offset, part.workgroups);
+    }
+
+    /// Closes the pass, so that copies can follow.
+    fn end_pass(&mut self) -> &mut wgpu::CommandEncoder {
+        self.pass = None;
+        self.grid = None;
+        &mut self.encoder
+    }
+
+    fn submit(mut self, gpu: &Gpu) -> wgpu::SubmissionIndex {
+        self.end_pass();
+        gpu.submit(self.encoder.finish())
+    }
+}
+
+/// Encodes the programs; what would make a submission too long is submitted, the rest is returned.
+fn record(gpu: &Gpu, programs: &[(&Program, usize)], stride: u64) -> Recording {
+    let longest = gpu.longest_submission().unwrap_or(f64::INFINITY);
+    let mut recording = Recording::new(gpu);
+    let mut recorded = 0.0;
+    for (program, micro_batch) in programs {
+        let cuts = program.pace.cuts();
+        for ((prepared, parts), seconds) in program.dispatches.iter().zip(&cuts.parts).zip(&cuts.seconds) {
+            let seconds = seconds / parts.len() as f64;
+            for part in parts {
+                if recorded > 0.0 && recorded + seconds > longest {
+                    std::mem::replace(&mut recording, Recording::new(gpu)).submit(gpu);
+                    recorded = 0.0;
+                }
+                recording.add(gpu, prepared, &cuts, part, (*micro_batch as u64 * stride) as u32);
+                recorded += seconds;
+            }
+        }
+    }
+    recording
+}
+
+/// Runs every part of the programs in a submission of its own and takes the time of each dispatch.
+fn measure(gpu: &Gpu, programs: &[(&Program, usize)], stride: u64) -> Result<Recording, GpuError> {
+    gpu.wait()?;
+    for (program, micro_batch) in programs {
+        let cuts = program.pace.cuts();
+        let mut seconds = Vec::new();
+        for (prepared, parts) in program.dispatches.iter().zip(&cuts.parts) {
+            let started = Instant::now();
+            for part in parts {
+                let mut recording = Recording::new(gpu);
+                recording.add(gpu, prepared, &cuts, part, (*micro_batch as u64 * stride) as u32);
+                let submitted = recording.submit(gpu);
+                gpu.wait_for(Some(submitted))?;
+            }
+            seconds.push(started.elapsed().as_secs_f64());
+        }
+        program.pace.learn(gpu, &seconds);
+    }
+    Ok(Recording::new(gpu))
+}
+
 /// Submissions that may be under way at once; the host waits for the oldest beyond that, which bounds the memory
 /// that uploads take and keeps failures close to their cause.
 const IN_FLIGHT: usize = 2;
@@ -175,7 +267,8 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    /// Encodes all programs in one pass, then the copies, and submits once.
+    /// Encodes all programs in one pass, then the copies, and submits once; in several submissions where one would take
+    /// longer than a watchdog may wait.
     pub fn submit(
         &mut self,
         gpu: &Gpu,
@@ -183,17 +276,17 @@ impl Submitter {
         steps: &StepUniforms,
         copies: &[(&DeviceBuffer, &super::Readback)],
     ) -> Result<(), GpuError> {
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            for (program, micro_batch) in programs {
-                program.encode(&mut pass, (*micro_batch as u64 * steps.stride) as u32);
-            }
-        }
+        let stride = steps.stride;
+        let mut recording = if programs.iter().any(|(program, _)| program.pace.wants_measuring()) {
+            measure(gpu, programs, stride)?
+        } else {
+            record(gpu, programs, stride)
+        };
+        let encoder = recording.end_pass();
         for (from, to) in copies {
-            to.record(&mut encoder, from);
+            to.record(encoder, from);
         }
-        self.pending.push_back(gpu.queue.submit([encoder.finish()]));
+        self.pending.push_back(recording.submit(gpu));
         for (_, to) in copies {
             to.request();
         }

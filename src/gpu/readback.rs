@@ -1,5 +1,6 @@
 //! Reading results without stopping the device: staging buffers that are mapped while later steps run.
 
+use super::memory::Claim;
 use super::{DeviceBuffer, Gpu, GpuError};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub struct Readback {
     staging: wgpu::Buffer,
     bytes: u64,
     state: Arc<AtomicU8>,
+    _claim: Claim,
 }
 
 impl Readback {
@@ -25,7 +27,7 @@ impl Readback {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        Readback { staging, bytes, state: Arc::new(AtomicU8::new(IDLE)) }
+        Readback { staging, bytes, state: Arc::new(AtomicU8::new(IDLE)), _claim: gpu.claim(bytes) }
     }
 
     pub(super) fn record(&self, encoder: &mut wgpu::CommandEncoder, from: &DeviceBuffer) {

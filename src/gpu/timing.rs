@@ -1,5 +1,6 @@
 //! How long each dispatch of a program takes.
 
+use super::program::Prepared;
 use super::{Gpu, GpuError, Program};
 use crate::passes::Pass;
 use std::time::Instant;
@@ -32,7 +33,12 @@ impl Program {
         let times = self.dispatches.iter().enumerate().map(|(index, prepared)| {
             let mut seconds: Vec<f64> = runs.iter().map(|run| run[index]).collect();
             seconds.sort_by(f64::total_cmp);
-            DispatchTime { path: prepared.path.clone(), pass: prepared.pass, macs: prepared.macs, seconds: seconds[seconds.len() / 2] }
+            DispatchTime {
+                path: prepared.path.clone(),
+                pass: prepared.pass,
+                macs: prepared.extent.macs,
+                seconds: seconds[seconds.len() / 2],
+            }
         });
         Ok(times.collect())
     }
@@ -40,7 +46,7 @@ impl Program {
     fn device_seconds(&self, gpu: &Gpu) -> Result<Vec<f64>, GpuError> {
         let period = f64::from(gpu.queue.get_timestamp_period()) * 1e-9;
         let mut seconds = Vec::new();
-        for timed in self.dispatches.chunks(MOST_TIMED) {
+        for timed in self.timed_groups(gpu) {
             let count = 2 * timed.len() as u32;
             let bytes = u64::from(count) * 8;
             let query_set =
@@ -59,21 +65,38 @@ impl Program {
                     end_of_pass_write_index: Some(first + 1),
                 };
                 let descriptor = wgpu::ComputePassDescriptor { label: Some(&prepared.path), timestamp_writes: Some(timestamp_writes) };
-                prepared.encode(&mut encoder.begin_compute_pass(&descriptor), 0);
+                prepared.encode(gpu, &mut encoder.begin_compute_pass(&descriptor), 0);
             }
             encoder.resolve_query_set(&query_set, 0..count, &resolved, 0);
             gpu.queue.submit([encoder.finish()]);
-            let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&gpu.read(&super::DeviceBuffer(resolved), bytes)?);
+            let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&gpu.read(&super::DeviceBuffer::new(gpu, resolved), bytes)?);
             seconds.extend(ticks.chunks_exact(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * period));
         }
         Ok(seconds)
+    }
+
+    /// Neighbours that one submission may hold.
+    fn timed_groups(&self, gpu: &Gpu) -> Vec<&[Prepared]> {
+        let longest = gpu.longest_submission().unwrap_or(f64::INFINITY);
+        let cuts = self.pace.cuts();
+        let mut groups = Vec::new();
+        let (mut first, mut seconds) = (0, 0.0);
+        for (index, next) in cuts.seconds.iter().enumerate() {
+            if index > first && (index - first == MOST_TIMED || seconds + next > longest) {
+                groups.push(&self.dispatches[first..index]);
+                (first, seconds) = (index, 0.0);
+            }
+            seconds += next;
+        }
+        groups.push(&self.dispatches[first..]);
+        groups
     }
 
     fn host_seconds(&self, gpu: &Gpu) -> Result<Vec<f64>, GpuError> {
         let mut seconds = Vec::new();
         for prepared in &self.dispatches {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            prepared.encode(&mut encoder.begin_compute_pass(&Default::default()), 0);
+            prepared.encode(gpu, &mut encoder.begin_compute_pass(&Default::default()), 0);
             let started = Instant::now();
             gpu.queue.submit([encoder.finish()]);
             gpu.wait()?;

@@ -38,6 +38,11 @@ pub trait Op: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Computing the outputs takes hardly more time than reading them from memory.
+    fn is_cheap(&self) -> bool {
+        false
+    }
+
     /// Output 0 is kept from step to step and this writes only part of it.
     fn keeps_state(&self) -> bool {
         false
@@ -85,6 +90,9 @@ pub enum Fusion {
         /// Has a mask.
         masked: bool,
     },
+    /// Gradient of a max pool, input 1 being the pool's winners: where [`Op::with_mask`] masks by the pool's input, the last
+    /// input is the pool's output instead, which is kept anyway.
+    MaxPoolBackward,
     /// Probabilities from logits.
     Softmax,
     /// Loss from logits and labels.

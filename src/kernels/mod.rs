@@ -19,6 +19,8 @@ pub struct Kernel {
     pub workgroup_size: [u32; 3],
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
+    /// Whether its workgroups find their number through `shaders/shared/grid.wgsl`, so that a dispatch may run in parts.
+    pub divisible: bool,
     /// Whether its shader uses operations on subgroups: only for targets with [`Target::subgroup`].
     pub subgroups: bool,
     /// What the entry point uses, by binding index.
@@ -117,6 +119,8 @@ pub struct Target {
     pub texture_reuse: u64,
     /// Largest texture of `rgba32float` that is [`TEXTURE_WIDTH`] wide, in bytes.
     pub max_texture_bytes: u64,
+    /// Most bytes of all buffers together, where that is limited.
+    pub memory_budget: Option<u64>,
     /// Alignment of a binding's offset in bytes.
     pub offset_alignment: u64,
     /// Choices that were measured on the device; where there is none, or one that does not apply, rules choose.
@@ -124,7 +128,7 @@ pub struct Target {
 }
 
 /// [`Target::texture_reuse`] as measured on llvmpipe.
-pub const TEXTURE_REUSE: u64 = 5;
+pub const TEXTURE_REUSE: u64 = 4;
 
 /// Width in texels of the textures that hold tensors (`shaders/shared/texels.wgsl`).
 pub const TEXTURE_WIDTH: u64 = 4096;
@@ -172,6 +176,7 @@ impl Target {
             max_buffer_bytes: 256 << 20,
             texture_reuse: TEXTURE_REUSE,
             max_texture_bytes: texture_bytes(8192),
+            memory_budget: None,
             offset_alignment: 256,
             choices: Arc::default(),
         }

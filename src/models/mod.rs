@@ -1,9 +1,11 @@
 //! The models: plain functions that fill an `nn.Sequential`, and the graphs for training and inference around them.
 
+mod memory;
 mod network;
 mod nin;
 
-pub use network::{BuildError, CompiledNetwork, InputOptions, METRICS_RING, Memory, Network, Purpose, compile, compiled, memory, network};
+pub use memory::{DEFAULT_AUTO_BYTES, Memory, MemoryOfModel, READBACKS, compiled, largest_batch, memory};
+pub use network::{BuildError, CompiledNetwork, InputOptions, METRICS_RING, Network, Purpose, Resident, compile, network};
 
 use crate::graph::{Builder, Graph, GraphError, Scope, ValueId};
 use crate::shape::Fact;

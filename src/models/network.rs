@@ -1,6 +1,6 @@
 //! The graphs around a model: input kernel in front, loss or probabilities behind, compiled for a device.
 
-use super::{Model, ModelOptions};
+use super::{Memory, Model, ModelOptions};
 use crate::graph::{Builder, Graph, GraphError, ValueId, ValueKind};
 use crate::kernels::Target;
 use crate::ops::{Augment, ImageInput, Metrics, Softmax, SoftmaxCrossEntropy};
@@ -23,6 +23,20 @@ pub enum BuildError {
     /// A tensor does not fit the device, even for a single image.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// All buffers together do not fit the memory budget, even for a single image at a time.
+    #[error(
+        "{needed} bytes of device memory are needed even for one image at a time, over the {budget} that the memory budget leaves; \
+         raise --memory-budget, or use a smaller --batch-size or --image-size"
+    )]
+    #[allow(missing_docs)]
+    OverBudget { needed: u64, budget: u64 },
+}
+
+impl BuildError {
+    /// Whether fewer images at a time may fit.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, BuildError::OverBudget { .. } | BuildError::Plan(PlanError::TooLarge { .. }))
+    }
 }
 
 /// How stored pictures become the model's input.
@@ -36,13 +50,32 @@ pub struct InputOptions {
     pub std: Vec<f32>,
     /// Random changes while training.
     pub augment: Option<Augment>,
+    /// Where the pictures lie, if not in each batch.
+    pub resident: Option<Resident>,
+}
+
+/// A data set whose pictures lie in device memory, in parts that a binding can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resident {
+    /// Pictures in all.
+    pub images: usize,
+    /// Pictures of a part; the last part may have fewer.
+    pub images_per_part: usize,
+}
+
+impl Resident {
+    /// Pictures of each part.
+    pub fn parts(&self) -> impl Iterator<Item = usize> {
+        let Resident { images, images_per_part } = *self;
+        (0..images).step_by(images_per_part.max(1)).map(move |first| images_per_part.min(images - first))
+    }
 }
 
 impl InputOptions {
     /// Pictures of the model's own size, unchanged but for the scale to [0, 1].
     pub fn plain(options: &ModelOptions) -> Self {
         let [h, w] = options.image_size;
-        InputOptions { source: [options.in_channels, h, w], mean: vec![0.0], std: vec![1.0], augment: None }
+        InputOptions { source: [options.in_channels, h, w], mean: vec![0.0], std: vec![1.0], augment: None, resident: None }
     }
 }
 
@@ -74,8 +107,8 @@ impl Purpose {
 pub struct Network {
     /// The graph, differentiated where it is for training.
     pub graph: Graph,
-    /// Stored pictures, the whole batch as bytes.
-    pub pixels: ValueId,
+    /// Stored pictures as bytes: the whole batch, or the parts of the data set.
+    pub pixels: Vec<ValueId>,
     /// Class per image of the batch; absent for inference.
     pub labels: Option<ValueId>,
     /// Index in the data set per image of the batch.
@@ -95,7 +128,13 @@ pub fn network(
 ) -> Result<Network, BuildError> {
     let mut builder = Builder::new();
     let [channels, height, width] = input.source;
-    let pixels = builder.input("pixels", Fact { shape: Shape::nchw(batch, channels, height, width), layout: Layout::Pixels });
+    let pixels: Vec<ValueId> = match input.resident {
+        None => vec![builder.input("pixels", Fact::pixels(batch, channels, height, width))],
+        Some(resident) => {
+            let parts = resident.parts().enumerate();
+            parts.map(|(part, images)| builder.input(&format!("images.{part}"), Fact::pixels(images, channels, height, width))).collect()
+        }
+    };
     let ids = builder.input("ids", Fact { shape: Shape(vec![batch]), layout: Layout::Index });
     let image_input = ImageInput {
         micro_batch,
@@ -103,8 +142,9 @@ pub fn network(
         mean: spread(&input.mean),
         inverse_std: spread(&input.std).map(|s| 1.0 / s),
         augment: input.augment.filter(|_| purpose == Purpose::Train),
+        gather: input.resident.is_some(),
     };
-    let images = builder.node("input", image_input, &[pixels, ids])?;
+    let images = builder.node("input", image_input, &[&pixels[..], &[ids]].concat())?;
     let dropout = if purpose == Purpose::Train { options.dropout } else { 0.0 };
     let logits = model.build(&mut builder, images, &ModelOptions { dropout, ..options.clone() })?;
     if matches!(purpose, Purpose::Infer { .. }) {
@@ -131,7 +171,7 @@ pub struct CompiledNetwork {
     /// Graph, plan and schedule.
     pub compiled: Compiled,
     /// Values the host reads and writes; its graph is in `compiled`.
-    pub pixels: ValueId,
+    pub pixels: Vec<ValueId>,
     /// As in [`Network`].
     pub labels: Option<ValueId>,
     /// As in [`Network`].
@@ -140,10 +180,13 @@ pub struct CompiledNetwork {
     pub result: ValueId,
     /// Images of one pass over the schedule.
     pub micro_batch: usize,
+    /// What a program that runs it takes on the device.
+    pub memory: Memory,
 }
 
-/// Compiles `model` for batches of `batch` images: with the fewest equal micro-batches of at most `max_pass` images
-/// whose tensors fit `target`.
+/// Compiles `model` for batches of `batch` images: with the fewest equal micro-batches of at most `max_pass` images whose
+/// tensors and buffers fit `target` and its memory budget. `state_buffers` is how many buffers as large as the parameters the
+/// optimizer keeps.
 #[allow(clippy::too_many_arguments)]
 pub fn compile(
     model: &Model,
@@ -152,56 +195,57 @@ pub fn compile(
     purpose: Purpose,
     batch: usize,
     max_pass: usize,
+    state_buffers: usize,
+    target: &Target,
+    switches: CompileOptions,
+) -> Result<CompiledNetwork, BuildError> {
+    let attempt =
+        |passes: usize| compile_passes(model, options, input, purpose, batch, batch.div_ceil(passes), state_buffers, target, switches);
+    let mut too_few = batch.div_ceil(max_pass);
+    match attempt(too_few) {
+        Err(error) if error.is_too_large() && too_few < batch => {}
+        other => return other,
+    }
+    // Where not even one image fits, or not the pictures of the whole batch, no part will.
+    let mut enough = batch;
+    let mut network = attempt(enough)?;
+    while enough - too_few > 1 {
+        let passes = too_few.midpoint(enough);
+        match attempt(passes) {
+            Ok(fitting) => (enough, network) = (passes, fitting),
+            Err(error) if error.is_too_large() => too_few = passes,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(network)
+}
+
+/// Compiles `model` for passes of `micro_batch` images. What is cheap is computed again instead of kept where the memory budget
+/// would not do otherwise.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn compile_passes(
+    model: &Model,
+    options: &ModelOptions,
+    input: &InputOptions,
+    purpose: Purpose,
+    batch: usize,
+    micro_batch: usize,
+    state_buffers: usize,
     target: &Target,
     switches: CompileOptions,
 ) -> Result<CompiledNetwork, BuildError> {
     let target = &target.for_runs(purpose.runs());
-    let attempt = |micro_batch| {
+    let compile_with = |switches| {
         let Network { graph, pixels, labels, ids, result } = network(model, options, input, purpose, batch, micro_batch)?;
         let compiled = passes::compile(graph, target, switches)?;
-        Ok(CompiledNetwork { compiled, pixels, labels, ids, result, micro_batch })
+        let memory = Memory::of(&compiled, result, batch.div_ceil(micro_batch), state_buffers, target);
+        memory.check(target)?;
+        Ok(CompiledNetwork { compiled, pixels, labels, ids, result, micro_batch, memory })
     };
-    let is_too_large = |error: &BuildError| matches!(error, BuildError::Plan(PlanError::TooLarge { .. }));
-    let mut micro_batch = batch.div_ceil(batch.div_ceil(max_pass));
-    let mut one_fits = false;
-    loop {
-        match attempt(micro_batch) {
-            Err(error) if is_too_large(&error) && micro_batch > 1 => {}
-            other => return other,
-        }
-        // Where not even one image fits, or not the pictures of the whole batch, no part will.
-        if !one_fits {
-            attempt(1)?;
-            one_fits = true;
-        }
-        micro_batch = batch.div_ceil(batch.div_ceil(micro_batch - 1));
-    }
-}
-
-/// Device memory that a model needs, from the memory plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// Training with one state buffer (SGD with momentum): parameters, gradients, momentum, activations, input.
-    pub train_bytes: u64,
-    /// Inference: parameters, activations, input.
-    pub infer_bytes: u64,
-}
-
-/// Memory of `model` at batch `batch`.
-pub fn memory(model: &Model, options: &ModelOptions, batch: usize, target: &Target) -> Result<Memory, BuildError> {
-    let input = InputOptions::plain(options);
-    let switches = CompileOptions::from_env();
-    let train = compile(model, options, &input, Purpose::Train, batch, batch, target, switches)?;
-    let infer = compile(model, options, &input, Purpose::Infer { runs: 1 }, batch, batch, target, switches)?;
-    let schedule = &train.compiled.schedule;
-    let accumulated = if train.micro_batch < batch { schedule.arena.bytes } else { 0 };
-    Ok(Memory { train_bytes: schedule.bytes() + schedule.arena.bytes + accumulated, infer_bytes: infer.compiled.schedule.bytes() })
-}
-
-/// The graph, plan and schedule of `model`, for `nin-wgpu dump`.
-pub fn compiled(model: &Model, options: &ModelOptions, batch: usize, target: &Target, train: bool) -> Result<Compiled, BuildError> {
-    let purpose = if train { Purpose::Train } else { Purpose::Infer { runs: 1 } };
-    Ok(compile(model, options, &InputOptions::plain(options), purpose, batch, batch, target, CompileOptions::from_env())?.compiled)
+    compile_with(switches).or_else(|error| match error {
+        BuildError::OverBudget { .. } => compile_with(CompileOptions { recompute: true, ..switches }),
+        other => Err(other),
+    })
 }
 
 /// One value per channel from one for all; channels that are not there count as 1.

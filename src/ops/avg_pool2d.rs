@@ -114,7 +114,9 @@ impl Op for AvgPool2dBackward {
         let words = node.outputs[0].words();
         let params = pool_params(&self.window, node.outputs[0], node.inputs[0], words, 1);
         let (dy, dx) = (Operand::Input(0), Operand::Output(0));
-        if self.masked {
+        if node.in_place {
+            avg_pool2d::backward_masked_in_place(params, dy, dx, workgroups_for(&avg_pool2d::BACKWARD_MASKED_IN_PLACE, words)).into()
+        } else if self.masked {
             let workgroups = workgroups_for(&avg_pool2d::BACKWARD_MASKED, words);
             avg_pool2d::backward_masked(params, Operand::Input(1), dy, dx, workgroups).into()
         } else {
@@ -130,6 +132,10 @@ impl Op for AvgPool2dBackward {
             dx.data[at] += dy.data[dy.at(from)] * share;
         });
         vec![masked(dx, inputs.get(1))]
+    }
+
+    fn in_place(&self) -> Option<usize> {
+        self.masked.then_some(1)
     }
 
     fn with_mask(&self) -> Option<Arc<dyn Op>> {

@@ -90,6 +90,10 @@ impl Op for Dropout {
         vec![y]
     }
 
+    fn is_cheap(&self) -> bool {
+        true
+    }
+
     fn in_place(&self) -> Option<usize> {
         Some(0)
     }

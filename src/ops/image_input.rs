@@ -1,7 +1,7 @@
 //! From the bytes of a batch to the network's input: augment, resize, normalise.
 
 use crate::graph::{Case, Lowered, Lowering, Op, Operand, Tolerance};
-use crate::kernels::{Step, image_input, workgroups_for};
+use crate::kernels::{Step, image_input, image_input_parts, workgroups_for};
 use crate::rng::{philox4x32, purpose};
 use crate::shape::{Fact, Layout, ShapeError};
 use crate::tensor::Tensor;
@@ -11,6 +11,8 @@ use std::sync::Arc;
 /// `y = (x - mean) · inverse_std`.
 ///
 /// Inputs: pixels of the whole batch, and the ids of its images (positions in the data set, the key of augmentation).
+/// With `gather`, the pixels are those of the whole data set instead, in up to [`MOST_PARTS`] parts of equally many images
+/// (the last one may have fewer), and the ids choose from them.
 /// Output: the images of one micro-batch, `[micro_batch, C, H, W]`; rows from `step.images` on are zero.
 #[derive(Clone, Debug)]
 pub struct ImageInput {
@@ -24,7 +26,12 @@ pub struct ImageInput {
     pub inverse_std: [f32; 4],
     /// Random changes; `None` outside training.
     pub augment: Option<Augment>,
+    /// The pixels are those of a data set.
+    pub gather: bool,
 }
+
+/// Most parts of a data set that one kernel gathers from: with two more arrays, what every device can bind.
+pub const MOST_PARTS: usize = 4;
 
 /// Random changes of training images, drawn per image and epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,23 +54,38 @@ impl Op for ImageInput {
             Some(Augment { flip: false, shift }) => format!(", shift {shift}"),
             None => String::new(),
         };
-        format!("to {height}x{width}{augment}")
+        let gather = if self.gather { ", gather" } else { "" };
+        format!("to {height}x{width}{augment}{gather}")
     }
 
     fn outputs(&self, inputs: &[&Fact]) -> Result<Vec<Fact>, ShapeError> {
-        let [batch, channels, height, width] = inputs[0].shape.four();
-        if inputs[0].layout != Layout::Pixels || !(1..=4).contains(&channels) || height * width == 0 {
-            return Err(ShapeError::Mismatch { expected: "pixels of 1 to 4 channels".into(), got: inputs[0].shape.to_string() });
+        let (ids, parts) = split(inputs);
+        let [images, channels, height, width] = parts[0].shape.four();
+        if parts[0].layout != Layout::Pixels || !(1..=4).contains(&channels) || height * width == 0 {
+            return Err(ShapeError::Mismatch { expected: "pixels of 1 to 4 channels".into(), got: parts[0].shape.to_string() });
         }
-        if batch < self.micro_batch || inputs[1].shape.elements() != batch {
+        let batch = ids.shape.elements();
+        if batch < self.micro_batch || (!self.gather && (images != batch || parts.len() > 1)) {
             let expected = format!("ids of one batch of at least {} images", self.micro_batch);
-            return Err(ShapeError::Mismatch { expected, got: format!("{batch} images, {} ids", inputs[1].shape) });
+            return Err(ShapeError::Mismatch { expected, got: format!("{images} images, {} ids", ids.shape) });
+        }
+        let (last, full) = (parts[parts.len() - 1], &parts[..parts.len() - 1]);
+        let is_like_first = |part: &Fact| part.layout == Layout::Pixels && part.shape.four()[1..] == parts[0].shape.four()[1..];
+        let is_full = full.iter().all(|part| part.shape == parts[0].shape);
+        if parts.len() > MOST_PARTS || !is_full || !is_like_first(last) || last.shape.four()[0] > images {
+            let got = parts.iter().map(|part| part.shape.to_string()).collect::<Vec<_>>().join(", ");
+            return Err(ShapeError::Mismatch { expected: format!("up to {MOST_PARTS} parts of equally many images"), got });
         }
         Ok(vec![Fact::activation(self.micro_batch, channels, self.size[0], self.size[1])])
     }
 
+    fn is_cheap(&self) -> bool {
+        true
+    }
+
     fn lower(&self, node: &Lowering<'_>) -> Lowered {
-        let [_, channels, in_h, in_w] = node.inputs[0].shape.four();
+        let parts = node.inputs.len() - 1;
+        let [images, channels, in_h, in_w] = node.inputs[0].shape.four();
         let [out_h, out_w] = self.size;
         let augment = self.augment.unwrap_or(Augment { flip: false, shift: 0 });
         let params = image_input::Params {
@@ -85,27 +107,38 @@ impl Op for ImageInput {
             inverse_std_1: self.inverse_std[1],
             inverse_std_2: self.inverse_std[2],
             inverse_std_3: self.inverse_std[3],
-            ..Default::default()
+            gather: self.gather.into(),
+            images_per_part: images as u32,
         };
         let workgroups = workgroups_for(&image_input::FORWARD, self.micro_batch * out_h * out_w);
-        image_input::forward(params, Operand::Input(0), Operand::Input(1), Operand::Output(0), workgroups).into()
+        let (ids, y) = (Operand::Input(parts), Operand::Output(0));
+        if parts == 1 {
+            return image_input::forward(params, ids, y, Operand::Input(0), workgroups).into();
+        }
+        let params = bytemuck::cast::<_, image_input_parts::Params>(params);
+        // Bindings without a part of their own are never read.
+        let [a, b, c, d] = std::array::from_fn(|part| Operand::Input(part.min(parts - 1)));
+        image_input_parts::forward(params, ids, y, a, b, c, d, workgroups).into()
     }
 
     fn reference(&self, inputs: &[Tensor], step: &Step) -> Vec<Tensor> {
-        let (pixels, ids) = (&inputs[0], &inputs[1]);
-        let [_, channels, in_h, in_w] = pixels.shape.four();
+        let (ids, parts) = split(inputs);
+        let [images, channels, in_h, in_w] = parts[0].shape.four();
         let [out_h, out_w] = self.size;
         let mut y = Tensor::zeros(&Fact::activation(self.micro_batch, channels, out_h, out_w).shape);
         for n in 0..(step.images as usize).min(self.micro_batch) {
             let image = step.first_image as usize + n;
-            let (flip, down, right) = self.change(ids.data[image] as u32, step);
+            let id = ids.data[image] as u32;
+            let (flip, down, right) = self.change(id, step);
+            let stored = if self.gather { id as usize } else { image };
+            let (pixels, stored) = (&parts[stored / images], stored % images);
             let source = |channel: usize, row: usize, column: usize| {
                 let (row, column) = (row as i64 - down, column as i64 - right);
                 if row < 0 || row >= in_h as i64 || column < 0 || column >= in_w as i64 {
                     return 0.0;
                 }
                 let column = if flip { in_w - 1 - column as usize } else { column as usize };
-                pixels.data[pixels.at([image, channel, row as usize, column])] / 255.0
+                pixels.data[pixels.at([stored, channel, row as usize, column])] / 255.0
             };
             for channel in 0..channels {
                 for row in 0..out_h {
@@ -135,6 +168,11 @@ impl ImageInput {
     }
 }
 
+/// The ids, and what the pixels are in.
+fn split<T>(inputs: &[T]) -> (&T, &[T]) {
+    (&inputs[inputs.len() - 1], &inputs[..inputs.len() - 1])
+}
+
 /// The two source coordinates around an output coordinate and the share of the second.
 fn neighbours(at: usize, input: usize, output: usize) -> (usize, usize, f64) {
     let source = ((at as f64 + 0.5) * input as f64 / output as f64 - 0.5).max(0.0);
@@ -143,8 +181,14 @@ fn neighbours(at: usize, input: usize, output: usize) -> (usize, usize, f64) {
 }
 
 pub(super) fn cases(_quick: bool) -> Vec<Case> {
-    let plain =
-        |micro_batch: usize, size: [usize; 2]| ImageInput { micro_batch, size, mean: [0.0; 4], inverse_std: [1.0; 4], augment: None };
+    let plain = |micro_batch: usize, size: [usize; 2]| ImageInput {
+        micro_batch,
+        size,
+        mean: [0.0; 4],
+        inverse_std: [1.0; 4],
+        augment: None,
+        gather: false,
+    };
     let normalised = |op: ImageInput| ImageInput { mean: [0.49, 0.48, 0.45, 0.5], inverse_std: [4.0, 4.1, 3.8, 2.0], ..op };
     let case = |name: &str, op: ImageInput, pixels: Fact, step: Step, tolerance| {
         let batch = pixels.shape.four()[0];
@@ -158,6 +202,20 @@ pub(super) fn cases(_quick: bool) -> Vec<Case> {
             step,
             tolerance: vec![tolerance],
         }
+    };
+    // Of a data set in parts with so many images each, those with these ids.
+    let gathered = |name: &str, op: ImageInput, parts: &[usize], ids: &[u32]| {
+        let bytes = |part: usize, count: usize| {
+            let byte = move |i: u32| f32::from_bits((i + 7 * part as u32).wrapping_mul(2_654_435_761) >> 24);
+            (0..count as u32).map(byte).collect::<Vec<_>>()
+        };
+        let facts = parts.iter().map(|images| Fact::pixels(*images, 3, 5, 3)).enumerate();
+        let mut inputs: Vec<_> = facts.map(|(part, fact)| (fact.clone(), bytes(part, fact.shape.elements()))).collect();
+        inputs.push((Fact::index(&[ids.len()]), ids.iter().map(|id| f32::from_bits(*id)).collect()));
+        let step =
+            Step { epoch: 2, seed_lo: 9, seed_hi: 1, images: ids.len() as u32, total_images: ids.len() as u32, ..Default::default() };
+        let op = Arc::new(ImageInput { gather: true, ..op });
+        Case { name: name.into(), op, inputs, step, tolerance: vec![Tolerance::Exact] }
     };
     let all = |images: u32| Step { images, total_images: images, ..Default::default() };
     let second_half = Step { first_image: 2, images: 1, total_images: 3, ..Default::default() };
@@ -173,6 +231,14 @@ pub(super) fn cases(_quick: bool) -> Vec<Case> {
         case("second micro-batch, one image", normalised(plain(2, [8, 8])), Fact::pixels(4, 3, 8, 8), second_half, normalised_only),
         case("4 channels, from a single pixel", plain(1, [3, 2]), Fact::pixels(1, 4, 1, 1), all(1), resized),
         case("mirrored", ImageInput { augment: flip, ..plain(6, [5, 7]) }, Fact::pixels(6, 1, 5, 7), all(6), Tolerance::Exact),
+        gathered("from a data set", plain(3, [5, 3]), &[7], &[6, 0, 3]),
+        gathered("from a data set in two parts", plain(4, [5, 3]), &[4, 1], &[3, 4, 0, 3]),
+        gathered(
+            "from a data set in four parts, mirrored",
+            ImageInput { augment: flip, ..plain(5, [5, 3]) },
+            &[4, 4, 4, 3],
+            &[14, 7, 8, 0, 12],
+        ),
         case("mirrored and shifted", ImageInput { augment: both, ..plain(6, [9, 8]) }, Fact::pixels(6, 3, 9, 8), all(6), Tolerance::Exact),
     ]
 }

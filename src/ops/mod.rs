@@ -26,7 +26,7 @@ pub use cross_entropy::{CrossEntropyBackward, SoftmaxCrossEntropy};
 pub use dropout::Dropout;
 pub use global_avg_pool::{GlobalAvgPool, GlobalAvgPoolBackward};
 pub use head::Head;
-pub use image_input::{Augment, ImageInput};
+pub use image_input::{Augment, ImageInput, MOST_PARTS};
 pub use max_pool2d::{MaxPool2d, MaxPool2dBackward, max_pool2d_cases};
 pub use metrics::Metrics;
 pub use optimizer::{Optimizer, accumulate, start_sum};

@@ -52,11 +52,6 @@ pub(super) fn pool_params(window: &Window, input: &Fact, output: &Fact, words: u
     }
 }
 
-/// Words of one element of max pooling's kernels: quads where channels in memory allow.
-pub(super) fn words_per_element(fact: &Fact) -> usize {
-    if channels_in_memory(fact.shape.four()[1]).is_multiple_of(4) { 4 } else { 1 }
-}
-
 /// The pixels along one axis that window number `at` covers.
 pub(super) fn covered(window: &Window, axis: usize, at: usize, input: usize) -> Range<usize> {
     let start = at * window.stride[axis];

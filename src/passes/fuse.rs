@@ -1,7 +1,7 @@
 //! Merges ReLU into the kernel before it, the ReLU's gradient mask into the kernel that produced the gradient, and the
 //! global pool with what follows it into one kernel.
 
-use crate::graph::{Fusion, Graph, Node, ValueKind};
+use crate::graph::{Fusion, Graph, Node, ValueId, ValueKind};
 use crate::ops::Head;
 use std::sync::Arc;
 
@@ -41,11 +41,25 @@ fn fuse_into_producer(graph: &mut Graph, index: usize) -> bool {
         _ => None,
     };
     let Some(op) = fused else { return false };
+    let mask = match graph.nodes[producer].op.fusion() {
+        Fusion::MaxPoolBackward => match pool_output(graph, producer, mask) {
+            Some(output) => Some(output),
+            None => return false,
+        },
+        _ => mask,
+    };
     let producer = &mut graph.nodes[producer];
     producer.op = op;
     producer.outputs[0] = result;
     producer.inputs.extend(mask);
     true
+}
+
+/// The output of the max pool whose gradient is node `backward`, if `mask` is what the pool read.
+fn pool_output(graph: &Graph, backward: usize, mask: Option<ValueId>) -> Option<ValueId> {
+    let winners = graph.nodes[backward].inputs[1];
+    let pool = graph.nodes.iter().find(|node| node.outputs.contains(&winners))?;
+    (Some(pool.inputs[0]) == mask).then(|| pool.outputs[0])
 }
 
 /// Replaces a global pool and everything that reads it by one [`Head`]; false where there is none that can be.

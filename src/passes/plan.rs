@@ -1,13 +1,12 @@
 //! Lowers nodes to kernels and lets temporaries share memory.
 //!
 //! A temporary lives from the node that writes it to its last reader. Values that never live at the same time share
-//! a slot; a slot is a whole buffer, because wgpu tracks usage per buffer. Slots are filled greedily from the
-//! largest value down, so a slot's size is that of the first value placed in it.
+//! a slot; a slot is a whole buffer, because wgpu tracks usage per buffer ([`super::place`] chooses who shares).
 
+use super::place;
 use crate::graph::{Graph, Lowered, Lowering, Operand, ValueId, ValueKind};
 use crate::kernels::Target;
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// Switches for diagnosis; results do not depend on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +56,8 @@ pub struct Plan {
     pub tenants: Vec<Tenant>,
     /// Bytes of each slot.
     pub slots: Vec<u64>,
+    /// Layer and operation of each node, for the timeline.
+    pub nodes: Vec<String>,
     values: BTreeMap<ValueId, usize>,
     scratch: BTreeMap<(usize, usize), usize>,
 }
@@ -79,8 +80,7 @@ impl Plan {
 
     /// The lower bound: the most bytes alive at one node.
     pub fn peak_alive(&self) -> u64 {
-        let nodes = self.tenants.iter().map(|t| t.to + 1).max().unwrap_or(0);
-        (0..nodes).map(|node| self.tenants.iter().filter(|t| t.from <= node && node <= t.to).map(|t| t.bytes).sum()).max().unwrap_or(0)
+        self.alive().into_iter().max().unwrap_or(0)
     }
 }
 
@@ -99,7 +99,14 @@ pub fn plan(graph: &Graph, target: &Target, options: PlanOptions) -> Result<Plan
         }
     }
 
-    let mut plan = Plan { lowered: Vec::new(), tenants: Vec::new(), slots: Vec::new(), values: BTreeMap::new(), scratch: BTreeMap::new() };
+    let mut plan = Plan {
+        lowered: Vec::new(),
+        tenants: Vec::new(),
+        slots: Vec::new(),
+        nodes: graph.nodes.iter().map(|node| format!("{} {}", node.path, node.op.name())).collect(),
+        values: BTreeMap::new(),
+        scratch: BTreeMap::new(),
+    };
     for (index, node) in graph.nodes.iter().enumerate() {
         let inherited = node.op.in_place().filter(|_| options.share).and_then(|input| {
             let input = node.inputs[input];
@@ -142,7 +149,7 @@ pub fn plan(graph: &Graph, target: &Target, options: PlanOptions) -> Result<Plan
         }
         plan.lowered.push(lowered);
     }
-    plan.place(options.share);
+    plan.slots = if options.share { place(&mut plan.tenants) } else { apart(&mut plan.tenants) };
     Ok(plan)
 }
 
@@ -163,23 +170,12 @@ impl Plan {
         self.tenants.push(Tenant { name, bytes, from, to, slot: 0 });
         self.tenants.len() - 1
     }
+}
 
-    fn place(&mut self, share: bool) {
-        let mut by_size: Vec<usize> = (0..self.tenants.len()).collect();
-        by_size.sort_by_key(|i| (std::cmp::Reverse(self.tenants[*i].bytes), *i));
-        let mut occupied: Vec<Vec<(usize, usize)>> = Vec::new();
-        for index in by_size {
-            let tenant = &mut self.tenants[index];
-            let fits = |lives: &Vec<(usize, usize)>| lives.iter().all(|(from, to)| tenant.to < *from || *to < tenant.from);
-            let free = occupied.iter().position(fits).filter(|_| share);
-            tenant.slot = free.unwrap_or_else(|| {
-                occupied.push(Vec::new());
-                self.slots.push(tenant.bytes);
-                occupied.len() - 1
-            });
-            occupied[tenant.slot].push((tenant.from, tenant.to));
-        }
-    }
+/// A slot for every tenant.
+fn apart(tenants: &mut [Tenant]) -> Vec<u64> {
+    tenants.iter_mut().enumerate().for_each(|(index, tenant)| tenant.slot = index);
+    tenants.iter().map(|tenant| tenant.bytes).collect()
 }
 
 /// Whether an operand of node `node` is the memory that output 0 took over.
@@ -188,20 +184,5 @@ pub(super) fn operand_value(graph: &Graph, node: usize, operand: Operand) -> Opt
         Operand::Input(index) => Some(graph.nodes[node].inputs[index]),
         Operand::Output(index) => Some(graph.nodes[node].outputs[index]),
         Operand::Scratch(_) | Operand::Texture(_) => None,
-    }
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "temporaries: {} bytes in {} slots; most alive at once: {} bytes", self.bytes(), self.slots.len(), self.peak_alive())?;
-        for (slot, bytes) in self.slots.iter().enumerate() {
-            writeln!(f, "slot {slot}: {bytes} bytes")?;
-            let mut tenants: Vec<&Tenant> = self.tenants.iter().filter(|t| t.slot == slot).collect();
-            tenants.sort_by_key(|t| t.from);
-            for tenant in tenants {
-                writeln!(f, "    {:>4}..{:<4} {:>12} {}", tenant.from, tenant.to, tenant.bytes, tenant.name)?;
-            }
-        }
-        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use super::trainer::{input_options, model_options, optimizer};
 use crate::data::Batch;
 use crate::gpu::{DispatchTime, Gpu, Submitter};
 use crate::graph::Graph;
-use crate::models::{BuildError, InputOptions, Model, Purpose};
+use crate::models::{BuildError, InputOptions, Model, Purpose, largest_batch};
 use crate::passes::{CompileOptions, Pass};
 use crate::rng::{Stream, purpose};
 use crate::weights::NamedTensor;
@@ -123,7 +123,7 @@ pub struct Measurement {
     pub first_step_seconds: f64,
     /// Floating-point operations of a step: two for each multiply-add of its images.
     pub flops: f64,
-    /// Bytes of the engine's buffers.
+    /// Bytes of the buffers that were created to run the steps.
     pub bytes: u64,
     /// By layer and direction in the order in which they run, where asked for.
     pub layers: Vec<LayerTime>,
@@ -141,6 +141,9 @@ impl Measurement {
     }
 }
 
+/// Most images of a batch.
+const MOST_IMAGES: usize = 1 << 20;
+
 /// Steps that warm up: at least one, no more than this many or this long.
 const WARM_UP_STEPS: usize = 20;
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -148,6 +151,7 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// Measures steps of `config.batch_size` images. The clock of the first step starts with the call.
 pub fn bench(gpu: &Gpu, request: &BenchRequest<'_>) -> Result<Measurement, TrainError> {
     let opened = Instant::now();
+    let bytes_before = gpu.memory().bytes;
     let mut engine = Engine::new(gpu, request)?;
     let building = opened.elapsed();
     // Made here and not before, so that a batch over the device's limits fails before the host makes room for it.
@@ -176,6 +180,7 @@ pub fn bench(gpu: &Gpu, request: &BenchRequest<'_>) -> Result<Measurement, Train
     let seconds = between(&ends[warm_up_steps - 1..]);
     engine.finish(gpu)?;
 
+    let bytes = gpu.memory().bytes - bytes_before;
     let layers = if request.layer_repeats > 0 { engine.layers(gpu, request.layer_repeats)? } else { Vec::new() };
     Ok(Measurement {
         batch: request.config.batch_size,
@@ -186,9 +191,19 @@ pub fn bench(gpu: &Gpu, request: &BenchRequest<'_>) -> Result<Measurement, Train
         build_seconds: building.as_secs_f64(),
         first_step_seconds: first_step.as_secs_f64(),
         flops: engine.flops(engine.macs()),
-        bytes: engine.bytes(),
+        bytes,
         layers,
     })
+}
+
+/// The largest batch that runs in one pass on the device.
+pub fn largest_batch_of(gpu: &Gpu, model: &Model, config: &TrainConfig, mode: Mode) -> Result<usize, TrainError> {
+    let input = input_options(config, [config.in_channels, config.image_size, config.image_size]);
+    let (purpose, state_buffers) = match mode {
+        Mode::Train => (Purpose::Train, optimizer(config).state_buffers().len()),
+        Mode::Infer => (Purpose::Infer { runs: usize::MAX }, 0),
+    };
+    Ok(largest_batch(model, &model_options(config), &input, purpose, MOST_IMAGES, 1, state_buffers, &gpu.remaining_target(0))?)
 }
 
 /// Seconds from each moment to the next. Ends that the host saw at one look, because it was late, share the time.
@@ -283,14 +298,14 @@ impl<'a> Engine<'a> {
         let switches = CompileOptions::from_env();
         let runs = match request.mode {
             Mode::Train => {
-                let engine = TrainEngine::new(gpu, model, &options, &input, optimizer(config), batch, batch, &tensors, switches)?;
+                let engine = TrainEngine::new(gpu, model, &options, &input, optimizer(config), batch, batch, &tensors, None, switches)?;
                 Runs::Train(Box::new(engine))
             }
             Mode::Infer => {
                 let parameters = DeviceParameters::upload(gpu, &graph, &tensors)?;
                 let input = InputOptions { augment: None, ..input };
                 let purpose = Purpose::Infer { runs: usize::MAX };
-                Runs::Infer(Box::new(ForwardEngine::new(gpu, model, &options, &input, purpose, batch, &parameters, switches)?))
+                Runs::Infer(Box::new(ForwardEngine::new(gpu, model, &options, &input, purpose, batch, &parameters, None, switches)?))
             }
         };
         Ok(Engine { config, graph, runs })
@@ -359,13 +374,6 @@ impl<'a> Engine<'a> {
         match &self.runs {
             Runs::Train(engine) => engine.macs(),
             Runs::Infer(engine) => engine.macs(),
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        match &self.runs {
-            Runs::Train(engine) => engine.bytes(),
-            Runs::Infer(engine) => engine.bytes(),
         }
     }
 

@@ -187,6 +187,9 @@ pub struct TrainConfig {
     pub std: Vec<f64>,
     /// Updates between two lines of `metrics.jsonl`.
     pub log_every: u32,
+    /// Most bytes of device memory; where a batch takes more it is cut into parts, whose sums round otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_budget: Option<u64>,
     /// Random changes to training pictures.
     pub augment: Augment,
     /// Kernels of convolutions that were chosen by measuring, not by rules: they decide how sums are rounded.
@@ -292,8 +295,8 @@ impl TrainConfig {
     }
 
     /// SHA-256, in hexadecimal, over what shapes the weights' way. A run may go on with a data set
-    /// that moved, another logging interval, fewer test images and, unless the schedule depends on
-    /// it, more epochs.
+    /// that moved, another logging interval, another memory budget, fewer test images and, unless the
+    /// schedule depends on it, more epochs.
     pub fn hash(&self) -> String {
         let mut fixed = self.clone();
         fixed.data.clear();
@@ -301,6 +304,7 @@ impl TrainConfig {
         fixed.initial_weights = None;
         fixed.limit_test = None;
         fixed.log_every = 1;
+        fixed.memory_budget = None;
         if fixed.schedule != Schedule::Cosine {
             fixed.epochs = 1;
         }
@@ -412,6 +416,7 @@ mod tests {
         assert_eq!(config.hash(), hash_after(|c| c.data = "elsewhere".into()));
         assert_eq!(config.hash(), hash_after(|c| c.log_every = 1));
         assert_eq!(config.hash(), hash_after(|c| c.epochs = 20));
+        assert_eq!(config.hash(), hash_after(|c| c.memory_budget = Some(1 << 30)));
         assert_ne!(config.hash(), hash_after(|c| c.seed = 1));
         assert_ne!(config.hash(), hash_after(|c| c.batch_size = 64));
         assert_ne!(config.hash(), hash_after(|c| c.schedule = Schedule::Cosine));

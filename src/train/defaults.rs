@@ -70,6 +70,7 @@ fn d2l(model: &str) -> TrainConfig {
         mean: vec![0.0],
         std: vec![1.0],
         log_every: 50,
+        memory_budget: None,
         augment: Augment::NONE,
         kernels: Choices::default(),
     }

@@ -1,18 +1,16 @@
 //! A compiled network on a device: its buffers, programs and the values the host exchanges with it.
 
 use super::TrainError;
+use super::resident::ResidentImages;
 use crate::data::{Batch, DataError};
 use crate::gpu::{Buffers, DeviceBuffer, DispatchTime, Gpu, GpuError, Program, ReadbackRing, StepUniforms, Submitter};
 use crate::graph::Graph;
-use crate::kernels::Step;
-use crate::models::{CompiledNetwork, InputOptions, METRICS_RING, Model, ModelOptions, Purpose, compile};
+use crate::kernels::{Step, Target};
+use crate::models::{CompiledNetwork, InputOptions, METRICS_RING, Memory, Model, ModelOptions, Purpose, READBACKS, compile};
 use crate::ops::{Optimizer, accumulate, start_sum};
 use crate::passes::{Arena, BufferRole, CompileOptions, Pass, Region, ScheduledDispatch};
 use crate::weights::NamedTensor;
 use std::borrow::Cow;
-
-/// Copies to the host that may be under way at once.
-const READBACKS: usize = 3;
 
 /// The parameters of a model on a device, shared by the networks that train, evaluate and infer with them.
 #[derive(Clone)]
@@ -63,6 +61,8 @@ struct Loaded {
     buffers: Buffers,
     steps: StepUniforms,
     submitter: Submitter,
+    /// The pixels are on the device already.
+    is_resident: bool,
 }
 
 impl Loaded {
@@ -70,18 +70,23 @@ impl Loaded {
         gpu: &Gpu,
         network: CompiledNetwork,
         parameters: &DeviceParameters,
+        resident: Option<&ResidentImages>,
+        lender: Option<&Buffers>,
         extra: &[(BufferRole, u64)],
         passes: usize,
     ) -> Result<Self, GpuError> {
         let schedule = &network.compiled.schedule;
-        let mut shared = Buffers::default();
+        let mut shared = lender.map_or_else(Buffers::default, |buffers| buffers.lend_slots(&schedule.buffers));
         shared.insert(BufferRole::Parameters, parameters.buffer.clone());
+        for (value, part) in network.pixels.iter().zip(resident.map_or(&[][..], ResidentImages::parts)) {
+            shared.insert(BufferRole::Input(*value), part.clone());
+        }
         let mut sizes = schedule.buffers.clone();
         sizes.extend(extra.iter().copied());
         let buffers = Buffers::allocate(gpu, &sizes, &shared)?;
         let steps = StepUniforms::new(gpu, passes);
         let program = Program::new(gpu, &schedule.dispatches, &buffers, &steps)?;
-        Ok(Loaded { network, program, buffers, steps, submitter: Submitter::default() })
+        Ok(Loaded { network, program, buffers, steps, submitter: Submitter::default(), is_resident: resident.is_some() })
     }
 
     fn upload(&self, gpu: &Gpu, batch: &Batch) {
@@ -90,12 +95,14 @@ impl Loaded {
                 gpu.write(buffer, 0, bytes);
             }
         };
-        let mut pixels = Cow::from(&batch.pixels);
-        let bytes = pixels.len().next_multiple_of(4);
-        if bytes > pixels.len() {
-            pixels.to_mut().resize(bytes, 0);
+        if !self.is_resident {
+            let mut pixels = Cow::from(&batch.pixels);
+            let bytes = pixels.len().next_multiple_of(4);
+            if bytes > pixels.len() {
+                pixels.to_mut().resize(bytes, 0);
+            }
+            self.network.pixels.iter().for_each(|value| put(*value, &pixels));
         }
-        put(self.network.pixels, &pixels);
         put(self.network.ids, bytemuck::cast_slice(&batch.ids));
         if let Some(labels) = self.network.labels {
             put(labels, bytemuck::cast_slice(&batch.labels));
@@ -148,7 +155,8 @@ pub struct TrainEngine {
 }
 
 impl TrainEngine {
-    /// Compiles `model` for updates of `batch` images, no pass larger than `max_pass`.
+    /// Compiles `model` for updates of `batch` images, no pass larger than `max_pass`. With `resident`, batches need no
+    /// pixels: their ids choose from these images.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         gpu: &Gpu,
@@ -159,17 +167,21 @@ impl TrainEngine {
         batch: usize,
         max_pass: usize,
         tensors: &[&NamedTensor],
+        resident: Option<&ResidentImages>,
         switches: CompileOptions,
     ) -> Result<Self, TrainError> {
-        let network = compile(model, options, input, Purpose::Train, batch, max_pass, gpu.target(), switches)?;
+        let input = &located(input, resident);
+        let state_buffers = optimizer.state_buffers().len();
+        let target = gpu.remaining_target(resident.map_or(0, ResidentImages::bytes));
+        let network = compile(model, options, input, Purpose::Train, batch, max_pass, state_buffers, &target, switches)?;
         let parameters = DeviceParameters::upload(gpu, &network.compiled.graph, tensors)?;
         let bytes = parameters.arena.bytes;
         let passes = batch.div_ceil(network.micro_batch);
-        let mut extra: Vec<_> = (0..optimizer.state_buffers().len()).map(|i| (BufferRole::OptimizerState(i), bytes)).collect();
+        let mut extra: Vec<_> = (0..state_buffers).map(|i| (BufferRole::OptimizerState(i), bytes)).collect();
         if passes > 1 {
             extra.push((BufferRole::GradientSum, bytes));
         }
-        let loaded = Loaded::new(gpu, network, &parameters, &extra, passes)?;
+        let loaded = Loaded::new(gpu, network, &parameters, resident, None, &extra, passes)?;
 
         let whole = |buffer| Region { buffer, offset: 0, bytes };
         let words = (bytes / 4) as usize;
@@ -178,7 +190,7 @@ impl TrainEngine {
             Program::new(gpu, &[entry], &loaded.buffers, &loaded.steps)
         };
         let gradients = whole(if passes > 1 { BufferRole::GradientSum } else { BufferRole::Gradients });
-        let state: Vec<Region> = (0..optimizer.state_buffers().len()).map(|i| whole(BufferRole::OptimizerState(i))).collect();
+        let state: Vec<Region> = (0..state_buffers).map(|i| whole(BufferRole::OptimizerState(i))).collect();
         let update = single("update", optimizer.dispatch(words, whole(BufferRole::Parameters), gradients, &state))?;
         let sum = if passes > 1 {
             let start = single("start_sum", start_sum(words, gradients, whole(BufferRole::Gradients)))?;
@@ -205,11 +217,9 @@ impl TrainEngine {
         self.loaded.network.micro_batch
     }
 
-    /// Bytes of all buffers.
-    pub fn bytes(&self) -> u64 {
-        let schedule = &self.loaded.network.compiled.schedule;
-        let arenas = self.optimizer.state_buffers().len() as u64 + u64::from(self.sum.is_some());
-        schedule.bytes() + arenas * schedule.arena.bytes
+    /// What it takes on the device, from the memory plan.
+    pub fn memory(&self) -> Memory {
+        self.loaded.network.memory
     }
 
     /// Queues one update with the images of `batch`; nothing comes back yet.
@@ -348,6 +358,11 @@ impl TrainEngine {
     }
 }
 
+/// The input options for images that lie there.
+fn located(input: &InputOptions, resident: Option<&ResidentImages>) -> InputOptions {
+    InputOptions { resident: resident.map(ResidentImages::layout), ..input.clone() }
+}
+
 /// The time of a dispatch that runs `runs` times in a step.
 fn per_step(time: DispatchTime, runs: usize) -> DispatchTime {
     DispatchTime { seconds: time.seconds * runs as f64, ..time }
@@ -389,7 +404,8 @@ pub struct ForwardEngine {
 }
 
 impl ForwardEngine {
-    /// Compiles `model` for batches of at most `batch` images; `purpose` is evaluation or inference.
+    /// Compiles `model` for batches of at most `batch` images; `purpose` is evaluation or inference, `resident` as in
+    /// [`TrainEngine::new`].
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         gpu: &Gpu,
@@ -399,17 +415,64 @@ impl ForwardEngine {
         purpose: Purpose,
         batch: usize,
         parameters: &DeviceParameters,
+        resident: Option<&ResidentImages>,
         switches: CompileOptions,
     ) -> Result<Self, TrainError> {
-        let mut network = compile(model, options, input, purpose, batch, batch, gpu.target(), switches)?;
+        let input = &located(input, resident);
+        let compile_for = |batch| {
+            let target = gpu.remaining_target(parameters.arena.bytes + resident.map_or(0, ResidentImages::bytes));
+            compile(model, options, input, purpose, batch, batch, 0, &target, switches)
+        };
+        let mut network = compile_for(batch)?;
         if network.micro_batch < batch {
-            let fits = network.micro_batch;
-            network = compile(model, options, input, purpose, fits, fits, gpu.target(), switches)?;
+            network = compile_for(network.micro_batch)?;
         }
+        Self::load(gpu, network, parameters, resident, None, options.classes, purpose)
+    }
+
+    /// As [`ForwardEngine::new`], with the parameters of `trained` and in the memory of its temporaries: the two must not run at
+    /// once. Takes fewer images at a time where the memory budget leaves too little.
+    #[allow(clippy::too_many_arguments)]
+    pub fn beside(
+        gpu: &Gpu,
+        trained: &TrainEngine,
+        model: &Model,
+        options: &ModelOptions,
+        input: &InputOptions,
+        purpose: Purpose,
+        mut batch: usize,
+        resident: Option<&ResidentImages>,
+        switches: CompileOptions,
+    ) -> Result<Self, TrainError> {
+        let input = &located(input, resident);
+        let target = Target { memory_budget: None, ..gpu.target().clone() };
+        loop {
+            let network = compile(model, options, input, purpose, batch, batch, 0, &target, switches)?;
+            if network.micro_batch < batch {
+                batch = network.micro_batch;
+                continue;
+            }
+            let lender = Some(&trained.loaded.buffers);
+            match Self::load(gpu, network, &trained.parameters, resident, lender, options.classes, purpose) {
+                Err(TrainError::Gpu(GpuError::OverBudget { .. })) if batch > 1 => batch = batch.div_ceil(2),
+                other => return other,
+            }
+        }
+    }
+
+    fn load(
+        gpu: &Gpu,
+        network: CompiledNetwork,
+        parameters: &DeviceParameters,
+        resident: Option<&ResidentImages>,
+        lender: Option<&Buffers>,
+        classes: usize,
+        purpose: Purpose,
+    ) -> Result<Self, TrainError> {
         let batch = network.micro_batch;
         let bytes = network.compiled.graph.fact(network.result).bytes();
-        let loaded = Loaded::new(gpu, network, parameters, &[], 1)?;
-        Ok(ForwardEngine { loaded, purpose, batch, classes: options.classes, ring: ReadbackRing::new(gpu, bytes, READBACKS) })
+        let loaded = Loaded::new(gpu, network, parameters, resident, lender, &[], 1)?;
+        Ok(ForwardEngine { loaded, purpose, batch, classes, ring: ReadbackRing::new(gpu, bytes, READBACKS) })
     }
 
     /// The graph that is run.
@@ -422,9 +485,9 @@ impl ForwardEngine {
         self.batch
     }
 
-    /// Bytes of all buffers.
-    pub fn bytes(&self) -> u64 {
-        self.loaded.network.compiled.schedule.bytes()
+    /// What it takes on the device, from the memory plan, parameters included.
+    pub fn memory(&self) -> Memory {
+        self.loaded.network.memory
     }
 
     /// Multiply-adds of a pass.

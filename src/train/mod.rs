@@ -15,6 +15,7 @@ mod init;
 pub mod metrics;
 pub mod plot;
 pub mod predict;
+pub mod resident;
 pub mod run_dir;
 pub mod schedule;
 pub mod trainer;

@@ -19,7 +19,7 @@ fn upload(gpu: &Gpu, model: &Model, options: &ModelOptions, weights: &WeightFile
 
 fn input_options(preprocess: &Preprocess, source: [usize; 3]) -> InputOptions {
     let (mean, std) = preprocess.mean_std();
-    InputOptions { source, mean, std, augment: None }
+    InputOptions { source, mean, std, augment: None, resident: None }
 }
 
 /// Names what pictures show.
@@ -44,7 +44,7 @@ impl Predictor {
         let input = input_options(preprocess, [options.in_channels, height, width]);
         let batch = batch.max(1);
         let purpose = Purpose::Infer { runs: pictures.div_ceil(batch).max(1) };
-        let engine = ForwardEngine::new(gpu, model, options, &input, purpose, batch, &parameters, CompileOptions::from_env())?;
+        let engine = ForwardEngine::new(gpu, model, options, &input, purpose, batch, &parameters, None, CompileOptions::from_env())?;
         Ok(Predictor { engine, image_bytes: options.in_channels * height * width })
     }
 
@@ -96,8 +96,17 @@ pub fn evaluate(
     let parameters = upload(gpu, model, options, weights)?;
     let input = input_options(preprocess, source.shape());
     let switches = CompileOptions::from_env();
-    let mut engine =
-        ForwardEngine::new(gpu, model, options, &input, Purpose::Evaluate, batch.clamp(1, source.len().max(1)), &parameters, switches)?;
+    let mut engine = ForwardEngine::new(
+        gpu,
+        model,
+        options,
+        &input,
+        Purpose::Evaluate,
+        batch.clamp(1, source.len().max(1)),
+        &parameters,
+        None,
+        switches,
+    )?;
     let mut labels = Vec::new();
     let loader = Loader::new(Arc::clone(&source), engine.batch(), Order::Sequential, 0, 0)?;
     let results = engine.evaluate(gpu, loader, |batch| {

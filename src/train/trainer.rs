@@ -6,21 +6,21 @@ use super::engine::{ForwardEngine, StepResult, TrainEngine};
 use super::init::initial_parameters;
 use super::metrics::{EpochLine, MetricsLog, StepLine};
 use super::plot;
+use super::resident::{ResidentImages, Room, epoch_batches};
 use super::run_dir::{RunDir, RunLog};
 use super::schedule::learning_rate;
 use super::{RunError, TrainError};
 use crate::data::framing::Polarity;
-use crate::data::{self, Dataset, Loader, Order, batches_per_epoch};
+use crate::data::{self, Dataset, Order, batches_per_epoch};
 use crate::gpu::{Gpu, tuner};
 use crate::kernels::Problem;
-use crate::models::{InputOptions, Model, ModelOptions, Purpose};
+use crate::models::{InputOptions, Model, ModelOptions, Purpose, largest_batch};
 use crate::ops::{Augment, Optimizer};
 use crate::passes::CompileOptions;
 use crate::weights::{self, Metadata, NamedTensor, Preprocess, label};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What to train.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct TrainRequest {
     pub initial_weights: Option<PathBuf>,
     /// The command as typed, kept beside the configuration.
     pub command: String,
+    /// A new run takes the largest batch that runs in one pass instead of the configured one.
+    pub batch_size_auto: bool,
 }
 
 /// Facts of a run, known before its first step.
@@ -60,8 +62,10 @@ pub struct RunInfo {
     pub batch_size: usize,
     /// Images of one pass over the device; smaller than the batch where that does not fit.
     pub micro_batch: usize,
-    /// Device memory of training in bytes.
+    /// Device memory of training and testing in bytes.
     pub memory_bytes: u64,
+    /// Bytes of images that stay on the device; 0 where every step uploads its own.
+    pub resident_bytes: u64,
 }
 
 /// Progress, every `log_every` updates.
@@ -143,6 +147,8 @@ struct Run {
     metadata: Metadata,
     engine: TrainEngine,
     evaluator: Option<ForwardEngine>,
+    resident_train: Option<ResidentImages>,
+    resident_test: Option<ResidentImages>,
     /// Complete epochs.
     epoch: u64,
     /// Updates of the current epoch whose results have come back.
@@ -154,6 +160,8 @@ struct Run {
     last: Option<EpochLine>,
     line_images: u64,
     line_started: Instant,
+    /// How long this epoch's updates have waited for their images to be read.
+    data_wait: Duration,
 }
 
 impl Run {
@@ -174,6 +182,15 @@ impl Run {
             fit_classes(&mut config, model, &dataset, observer)?;
         }
         check_channels(&config, &dataset)?;
+        if request.batch_size_auto && resumed.is_none() {
+            config.batch_size = fit_batch_size(gpu, &config, model, &dataset, observer)?;
+        }
+        let budget = gpu.target().memory_budget;
+        let other_budget = resumed.is_some() && config.memory_budget != budget;
+        if other_budget {
+            observer.note("the memory budget is another than before: gradients may be summed in other parts, and round otherwise");
+        }
+        config.memory_budget = budget;
         let fingerprint = data::fingerprint(dataset.train.as_ref())?;
 
         let options = model_options(&config);
@@ -195,6 +212,11 @@ impl Run {
             }
             (None, None) => initial_parameters(&description, &config),
         };
+        let mut room = Room::of(gpu);
+        let resident_train = ResidentImages::upload(gpu, dataset.train.as_ref(), room)?;
+        room.bytes = room.bytes.saturating_sub(resident_train.as_ref().map_or(0, ResidentImages::bytes));
+        let resident_test = ResidentImages::upload(gpu, dataset.test.as_ref(), room)?;
+
         let tensors: Vec<&NamedTensor> = parameters.iter().collect();
         let engine = TrainEngine::new(
             gpu,
@@ -205,6 +227,7 @@ impl Run {
             config.images_per_update(),
             config.batch_size,
             &tensors,
+            resident_train.as_ref(),
             CompileOptions::from_env(),
         )?;
         let evaluator = if dataset.test.is_empty() {
@@ -212,25 +235,20 @@ impl Run {
         } else {
             let input = InputOptions { augment: None, ..input };
             let batch = engine.micro_batch().min(dataset.test.len());
-            Some(ForwardEngine::new(
-                gpu,
-                model,
-                &options,
-                &input,
-                Purpose::Evaluate,
-                batch,
-                engine.parameters(),
-                CompileOptions::from_env(),
-            )?)
+            let switches = CompileOptions::from_env();
+            let resident = resident_test.as_ref();
+            Some(ForwardEngine::beside(gpu, &engine, model, &options, &input, Purpose::Evaluate, batch, resident, switches)?)
         };
 
         let graphs = std::iter::once(engine.graph()).chain(evaluator.as_ref().map(ForwardEngine::graph));
         let problems: Vec<Problem> = graphs.flat_map(tuner::problems).map(|posed| posed.problem).collect();
         let kernels = gpu.target().choices.only(&problems);
-        if let Some(dir) = resumed.as_ref().filter(|_| config.kernels != kernels) {
-            return Err(RunError::Different { path: label(dir.path()), what: "choice of kernels" }.into());
+        match &resumed {
+            None => config.kernels = kernels,
+            // With another budget a pass may have other convolutions, which were not measured.
+            Some(_) if other_budget || config.kernels == kernels => {}
+            Some(dir) => return Err(RunError::Different { path: label(dir.path()), what: "choice of kernels" }.into()),
         }
-        config.kernels = kernels;
 
         let dir = match (resumed, &request.out) {
             (Some(dir), _) => dir,
@@ -246,6 +264,10 @@ impl Run {
         let (epoch, step, step_in_epoch) = checkpoint.as_ref().map_or((0, 0, 0), |c| (c.epoch, c.step, c.step_in_epoch));
         let mut log = dir.open_log()?;
         log.line(&format!("{} on {} ({})", request.command, gpu.adapter().name, gpu.adapter().driver))?;
+        for (split, images) in [("training", &resident_train), ("test", &resident_test)] {
+            let place = images.as_ref().map_or("uploaded step by step".into(), |images| format!("on the device, {} bytes", images.bytes()));
+            log.line(&format!("{split} images: {place}"))?;
+        }
         Ok(Run {
             metrics: MetricsLog::open(&dir.metrics(), step, epoch)?,
             sums: checkpoint.as_ref().map_or_else(RunningSums::default, |c| c.sums),
@@ -253,6 +275,7 @@ impl Run {
             last: None,
             line_images: 0,
             line_started: Instant::now(),
+            data_wait: Duration::ZERO,
             config,
             dir,
             log,
@@ -261,6 +284,8 @@ impl Run {
             metadata,
             engine,
             evaluator,
+            resident_train,
+            resident_test,
             epoch,
             step_in_epoch,
             step,
@@ -283,7 +308,8 @@ impl Run {
             parameters: self.engine.graph().parameter_count(),
             batch_size: self.config.images_per_update(),
             micro_batch: self.engine.micro_batch(),
-            memory_bytes: self.engine.bytes(),
+            memory_bytes: gpu.memory().bytes,
+            resident_bytes: [&self.resident_train, &self.resident_test].into_iter().flatten().map(ResidentImages::bytes).sum(),
         }
     }
 
@@ -291,14 +317,18 @@ impl Run {
     fn train_epoch(&mut self, gpu: &Gpu, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<bool, TrainError> {
         let order = if self.config.shuffle { Order::Shuffled { seed: self.config.seed } } else { Order::Sequential };
         let first = self.step_in_epoch as usize;
-        let loader = Loader::new(Arc::clone(&self.dataset.train), self.config.images_per_update(), order, self.epoch as u32, first)?;
+        let size = self.config.images_per_update();
+        let mut batches = epoch_batches(self.resident_train.as_ref(), &self.dataset.train, size, order, self.epoch as u32, first)?;
         let started = Instant::now();
         let seconds_before = self.sums.epoch_seconds;
         let mut interrupted = false;
         let mut results = Vec::new();
         self.line_started = Instant::now();
         self.line_images = 0;
-        for (number, batch) in (self.step..).zip(loader) {
+        for number in self.step.. {
+            let asked = Instant::now();
+            let Some(batch) = batches.next() else { break };
+            self.data_wait += asked.elapsed();
             let rate = learning_rate(&self.config, number, self.steps_per_epoch() as u64) as f32;
             let read_back = (number + 1).is_multiple_of(u64::from(self.config.log_every));
             self.engine.step(gpu, &batch?, number, self.epoch as u32, self.config.seed, rate, read_back, &mut results)?;
@@ -386,8 +416,14 @@ impl Run {
             weights::save(&self.dir.best_weights(), &parameters, Some(&self.metadata))?;
         }
         self.log.line(&format!(
-            "epoch {}: train loss {:.4}, train accuracy {:.4}, test loss {:.4}, test accuracy {:.4}, {:.1} s",
-            line.epoch, line.train_loss, line.train_acc, line.test_loss, line.test_acc, line.seconds
+            "epoch {}: train loss {:.4}, train accuracy {:.4}, test loss {:.4}, test accuracy {:.4}, {:.1} s, {:.3} s of waiting for images",
+            line.epoch,
+            line.train_loss,
+            line.train_acc,
+            line.test_loss,
+            line.test_acc,
+            line.seconds,
+            std::mem::take(&mut self.data_wait).as_secs_f64()
         ))?;
         observer.epoch(&line, is_best);
         self.last = Some(line);
@@ -397,8 +433,8 @@ impl Run {
     /// Mean loss and accuracy on the test images; not a number without any.
     fn test(&mut self, gpu: &Gpu) -> Result<(f64, f64), TrainError> {
         let Some(evaluator) = &mut self.evaluator else { return Ok((f64::NAN, f64::NAN)) };
-        let loader = Loader::new(Arc::clone(&self.dataset.test), evaluator.batch(), Order::Sequential, 0, 0)?;
-        let results = evaluator.evaluate(gpu, loader, |_| {})?;
+        let batches = epoch_batches(self.resident_test.as_ref(), &self.dataset.test, evaluator.batch(), Order::Sequential, 0, 0)?;
+        let results = evaluator.evaluate(gpu, batches, |_| {})?;
         let images = results.len().max(1) as f64;
         let loss = results.iter().map(|r| f64::from(r.loss)).sum::<f64>() / images;
         Ok((loss, results.iter().filter(|r| r.rank == 0).count() as f64 / images))
@@ -455,6 +491,24 @@ fn fit_classes(config: &mut TrainConfig, model: &Model, dataset: &Dataset, obser
     Ok(())
 }
 
+/// The largest batch that runs in one pass on the device, no larger than the data set.
+fn fit_batch_size(
+    gpu: &Gpu,
+    config: &TrainConfig,
+    model: &Model,
+    dataset: &Dataset,
+    observer: &mut dyn Observer,
+) -> Result<usize, TrainError> {
+    let input = input_options(config, dataset.shape());
+    let state_buffers = optimizer(config).state_buffers().len();
+    let (most, target) = (dataset.train.len(), gpu.remaining_target(0));
+    let options = model_options(config);
+    let batch = largest_batch(model, &options, &input, Purpose::Train, most, config.grad_accum, state_buffers, &target)?;
+    observer
+        .note(&format!("--batch-size auto: {batch} images; what is learned depends on it, so repeat this run with --batch-size {batch}"));
+    Ok(batch)
+}
+
 fn check_channels(config: &TrainConfig, dataset: &Dataset) -> Result<(), TrainError> {
     let [channels, height, width] = dataset.shape();
     if channels == config.in_channels {
@@ -484,13 +538,15 @@ pub(super) fn input_options(config: &TrainConfig, source: [usize; 3]) -> InputOp
     let config::Augment { flip, shift } = config.augment;
     InputOptions {
         source,
+        resident: None,
         mean: config.mean.iter().map(|v| *v as f32).collect(),
         std: config.std.iter().map(|v| *v as f32).collect(),
         augment: (flip || shift > 0).then_some(Augment { flip, shift }),
     }
 }
 
-pub(super) fn optimizer(config: &TrainConfig) -> Optimizer {
+/// The update rule of a configuration.
+pub fn optimizer(config: &TrainConfig) -> Optimizer {
     let weight_decay = config.weight_decay;
     match config.optimizer {
         config::Optimizer::Sgd => Optimizer::Sgd { momentum: config.momentum, nesterov: config.nesterov, weight_decay },

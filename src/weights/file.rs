@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::atomic::replace_file;
 use super::error::{WeightsError, label, tensor_name};
 use super::metadata::Metadata;
+use crate::files::replace_file;
 
 /// The header's key that is no tensor.
 const METADATA: &str = "__metadata__";

@@ -4,15 +4,14 @@
 //! [`load`] and [`from_bytes`] read, [`save`] writes, [`WeightFile::match_parameters`] compares a
 //! file with a model. Nothing here knows a model or a device.
 
-mod atomic;
 mod error;
 mod file;
 mod half;
 mod metadata;
 mod parse;
 
-pub(crate) use atomic::PARTIAL;
-pub use atomic::replace_file;
+pub(crate) use crate::files::PARTIAL;
+pub use crate::files::replace_file;
 pub use error::{ErrorKind, WeightsError};
 pub(crate) use error::{label, one_line};
 pub use file::{Encoder, NamedTensor, WeightFile, save};

@@ -5,6 +5,8 @@ mod faults;
 mod infer;
 #[cfg(unix)]
 mod interrupt;
+mod memory;
+mod startup;
 mod support;
 mod torch;
 mod train;
@@ -39,8 +41,10 @@ fn main() {
         ("infer", infer::TESTS),
         ("weights", weights::TESTS),
         ("train", train::TESTS),
+        ("startup", startup::TESTS),
         ("bench", bench::TESTS),
         ("tune", tune::TESTS),
+        ("memory", memory::TESTS),
         #[cfg(unix)]
         ("interrupt", interrupt::TESTS),
         ("faults", faults::TESTS),

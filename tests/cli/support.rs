@@ -19,7 +19,7 @@ pub struct Ran {
 pub fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nin-wgpu"));
     command.args(arguments).stdin(Stdio::null()).env_remove("NIN_WGPU_DATA").env("RUST_BACKTRACE", "1");
-    command.env("NIN_WGPU_CACHE_DIR", shared_folder().with_extension("cache"));
+    command.env("NIN_WGPU_CACHE_DIR", cache_folder());
     command
 }
 
@@ -121,6 +121,11 @@ pub fn small_run<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
+/// Where the runs of this test binary keep their caches.
+fn cache_folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gpu_cli-cache-{}", std::process::id()))
+}
+
 /// Where [`finished_run`] lies.
 fn shared_folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gpu_cli-{}", std::process::id()))
@@ -130,17 +135,17 @@ fn shared_folder() -> PathBuf {
 pub fn finished_run() -> &'static Path {
     static RUN: OnceLock<PathBuf> = OnceLock::new();
     RUN.get_or_init(|| {
-        clean_up();
         let folder = shared_folder();
+        let _ = fs::remove_dir_all(&folder);
         run(&small_run(&mini_fashion(), &["--out", &word(&folder)])).done();
         folder
     })
 }
 
-/// Removes what [`finished_run`] left, behind the last test.
+/// Removes what [`finished_run`] and the caches left, behind the last test.
 pub fn clean_up() {
+    let _ = fs::remove_dir_all(cache_folder());
     let _ = fs::remove_dir_all(shared_folder());
-    let _ = fs::remove_dir_all(shared_folder().with_extension("cache"));
 }
 
 /// The lines of a run's `metrics.jsonl`.

@@ -24,9 +24,14 @@ fn run_in(cache: &Path, arguments: &[&str]) -> Ran {
     finish(&program(arguments).env("NIN_WGPU_CACHE_DIR", cache).output().unwrap())
 }
 
+/// The tuning results in a cache, which holds compiled kernels as well.
+fn cache_files(cache: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(cache) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|ending| ending == "json")).collect()
+}
+
 fn cache_file(cache: &Path) -> PathBuf {
-    let files = fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().path());
-    let found: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|ending| ending == "json")).collect();
+    let found = cache_files(cache);
     assert_eq!(found.len(), 1, "{found:?}");
     found[0].clone()
 }
@@ -46,6 +51,8 @@ fn wrong_arguments_are_2() {
         assert_eq!(ran.code, Some(2), "{line:?}: {ran}");
         assert!(ran.stdout.is_empty() && ran.stderr.contains("error: "), "{line:?}: {ran}");
     }
+    let error = run(&["train", "--model", "nin-small", "--data", "mnist", "--batch-size", "auto", "--tune", "quick"]).fails(2);
+    assert!(error.contains("--batch-size auto") && error.contains("--tune"), "{error}");
 }
 
 const SMALL: [&str; 7] = ["tune", "--model", "nin-small", "--batch-size", "4", "--budget", "120"];
@@ -124,13 +131,15 @@ fn training_uses_and_records_what_was_found() {
     let out = |name: &str| word(folder.path().join(name));
     let train = |cache: &Path, name: &str, more: &[&str]| {
         let out = out(name);
-        run_in(cache, &small_run(&data, &[&["--out", &out], more].concat())).done()
+        // With this schedule a run may go on for more epochs than it was begun with.
+        let schedule = ["--schedule", "constant", "--warmup-epochs", "0", "--out", &out];
+        run_in(cache, &small_run(&data, &[&schedule, more].concat())).done()
     };
     let weights = |name: &str| fs::read(folder.path().join(name).join("last.safetensors")).unwrap();
     let config = |name: &str| fs::read_to_string(folder.path().join(name).join("config.toml")).unwrap();
 
     train(&cache, "plain", &["--tune", "off"]);
-    assert!(!cache.exists() && !config("plain").contains("[kernels]"));
+    assert!(cache_files(&cache).is_empty() && !config("plain").contains("[kernels]"));
     run_in(&cache, &["tune", "--model", "nin-small", "--batch-size", "32", "--budget", "200"]).done();
     let ran = train(&cache, "tuned", &["--tune", "quick"]);
     assert!(!ran.stderr.contains("measuring kernels"), "what is known is measured again: {ran}");
@@ -199,6 +208,10 @@ fn a_folder_that_cannot_be_written_stops_nothing() {
     fs::write(&file, "in the way").unwrap();
     let ran = run_in(&file.join("cache"), &["bench", "--batch-size", "2", "--steps", "1", "--json", "--tune", "quick"]).done();
     assert!(ran.stderr.contains("cannot be written") && ran.stderr.contains("going on without tuning"), "{ran}");
+    let without = |arguments: &[&str]| finish(&program(arguments).env("NIN_WGPU_NO_CACHE", "1").output().unwrap());
+    let ran = without(&["bench", "--batch-size", "2", "--steps", "1", "--json", "--tune", "quick"]).done();
+    assert!(ran.stderr.contains("NIN_WGPU_NO_CACHE") && ran.stderr.contains("going on without tuning"), "{ran}");
+    assert!(without(&SMALL).fails(1).contains("NIN_WGPU_NO_CACHE"));
 }
 
 fn every_verb_tunes_when_asked() {

@@ -271,7 +271,7 @@ fn interpolate(gpu: &Gpu, target: &Target) -> Result<(), String> {
     for golden in goldens {
         let [[in_h, in_w], size] = [golden.from, golden.to];
         let name = format!("{in_h}x{in_w} to {}x{}", size[0], size[1]);
-        let op = ImageInput { micro_batch: 1, size, mean: [0.0; 4], inverse_std: [1.0; 4], augment: None };
+        let op = ImageInput { micro_batch: 1, size, mean: [0.0; 4], inverse_std: [1.0; 4], augment: None, gather: false };
         let step = Step { images: 1, total_images: 1, ..Default::default() };
         let inputs = vec![(Fact::pixels(1, 1, in_h, in_w), bits(golden.x)), (Fact::index(&[1]), bits([0]))];
         let tolerance = vec![Tolerance::Relative { relative: 0.0, absolute: RESIZED }];

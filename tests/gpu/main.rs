@@ -3,19 +3,22 @@
 mod conv_shapes;
 mod golden_ops;
 mod kernels;
+mod memory;
 mod network;
 mod optimizers;
 mod pools;
 mod tuner;
 
 use libtest_mimic::{Arguments, Trial};
-use nin_wgpu::gpu::{Gpu, GpuError, OpenOptions};
+use nin_wgpu::gpu::{Gpu, GpuError, OpenOptions, prepare_environment};
 use std::sync::Arc;
 
 /// A device shared by the tests; they run one after the other, because the device is one.
 pub type Device = Arc<Gpu>;
 
 fn main() {
+    // SAFETY: no other thread runs yet.
+    unsafe { prepare_environment() };
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let device = match Gpu::open(&OpenOptions::default()) {
@@ -33,6 +36,7 @@ fn main() {
     let mut trials = Vec::new();
     trials.extend(kernels::trials(device.as_ref()));
     trials.extend(network::trials(device.as_ref()));
+    trials.extend(memory::trials(device.as_ref()));
     trials.extend(conv_shapes::trials(device.as_ref()));
     trials.extend(pools::trials(device.as_ref()));
     trials.extend(golden_ops::trials(device.as_ref()));

@@ -2,7 +2,7 @@
 
 use crate::{Device, trial};
 use libtest_mimic::Trial;
-use nin_wgpu::data::Batch;
+use nin_wgpu::data::{Batch, InMemory, Order, Source};
 use nin_wgpu::gpu::{Gpu, OpenOptions};
 use nin_wgpu::graph::{ValueKind, interpret};
 use nin_wgpu::kernels::{DeviceClass, Step};
@@ -14,8 +14,11 @@ use nin_wgpu::tensor::Tensor;
 use nin_wgpu::train::config::TrainConfig;
 use nin_wgpu::train::engine::{DeviceParameters, ForwardEngine, StepResult, TrainEngine};
 use nin_wgpu::train::initial_parameters;
+use nin_wgpu::train::resident::{ResidentImages, Room, epoch_batches};
 use nin_wgpu::weights::NamedTensor;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 const BATCH: usize = 6;
 const SGD: Optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-3 };
@@ -35,22 +38,28 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
         trial(device, "network::planned equals unplanned", |gpu| {
             same_bits(gpu, CompileOptions::default(), CompileOptions { plan: PlanOptions { share: false }, ..Default::default() })
         }),
+        trial(device, "network::recomputed equals stored", |gpu| {
+            same_bits(gpu, CompileOptions::default(), CompileOptions { recompute: true, ..Default::default() })
+        }),
         trial(device, "network::the same run twice", |gpu| same_bits(gpu, CompileOptions::default(), CompileOptions::default())),
+        trial(device, "network::resident images equal uploaded ones", resident),
+        trial(device, "network::in short submissions", short_submissions),
+        trial(device, "network::measured, then in long submissions", measured_submissions),
         trial(device, "network::micro-batches", micro_batches),
         trial(device, "network::a partial batch", partial_batch),
     ]
 }
 
 /// A small instance of a model with everything switched on.
-struct Setup {
-    model: &'static Model,
-    options: ModelOptions,
-    input: InputOptions,
+pub struct Setup {
+    pub model: &'static Model,
+    pub options: ModelOptions,
+    pub input: InputOptions,
     parameters: Vec<NamedTensor>,
 }
 
 impl Setup {
-    fn new(name: &str, side: usize) -> Self {
+    pub fn new(name: &str, side: usize) -> Self {
         let model = Model::find(name).expect("a known model");
         let options = ModelOptions { image_size: [side; 2], dropout: 0.25, ..model.defaults.clone() };
         let input = InputOptions {
@@ -58,6 +67,7 @@ impl Setup {
             mean: vec![0.4],
             std: vec![0.3],
             augment: Some(Augment { flip: true, shift: 2 }),
+            resident: None,
         };
         let mut config = TrainConfig::defaults(name).expect("defaults of a known model");
         config.head_bias = Some(1.0);
@@ -65,12 +75,13 @@ impl Setup {
         Setup { model, options, input, parameters }
     }
 
-    fn engine(&self, gpu: &Gpu, max_pass: usize, switches: CompileOptions) -> Result<TrainEngine, String> {
+    pub fn engine(&self, gpu: &Gpu, max_pass: usize, switches: CompileOptions) -> Result<TrainEngine, String> {
         let tensors: Vec<_> = self.parameters.iter().collect();
-        TrainEngine::new(gpu, self.model, &self.options, &self.input, SGD, BATCH, max_pass, &tensors, switches).map_err(|e| e.to_string())
+        TrainEngine::new(gpu, self.model, &self.options, &self.input, SGD, BATCH, max_pass, &tensors, None, switches)
+            .map_err(|e| e.to_string())
     }
 
-    fn batch(&self, seed: u64) -> Batch {
+    pub fn batch(&self, seed: u64) -> Batch {
         let mut rng = Stream::new(seed, 0, 0, 9);
         let bytes = BATCH * self.input.source.iter().product::<usize>();
         Batch {
@@ -82,7 +93,7 @@ impl Setup {
     }
 
     /// Trains for `steps` updates; the results of the updates and the parameters.
-    fn run(&self, gpu: &Gpu, engine: &mut TrainEngine, steps: u64) -> Result<(Vec<StepResult>, Vec<NamedTensor>), String> {
+    pub fn run(&self, gpu: &Gpu, engine: &mut TrainEngine, steps: u64) -> Result<(Vec<StepResult>, Vec<NamedTensor>), String> {
         let mut results = Vec::new();
         for number in 0..steps {
             let read_back = number % 2 == 1;
@@ -108,12 +119,12 @@ fn gradients(gpu: &Gpu, name: &str, side: usize) -> Result<(), String> {
     let mut inputs = BTreeMap::new();
     let shape = |id| graph.fact(id).shape.clone();
     // Pixels lie as height, width, channel; logical order is channel, height, width.
-    let [n, c, h, w] = shape(network.pixels).four();
+    let [n, c, h, w] = shape(network.pixels[0]).four();
     let pixel = |i: usize| {
         let (x, y, channel, image) = (i % w, i / w % h, i / w / h % c, i / w / h / c);
         f64::from(batch.pixels[((image * h + y) * w + x) * c + channel])
     };
-    inputs.insert(network.pixels, Tensor { shape: shape(network.pixels), data: (0..n * c * h * w).map(pixel).collect() });
+    inputs.insert(network.pixels[0], Tensor { shape: shape(network.pixels[0]), data: (0..n * c * h * w).map(pixel).collect() });
     let integers = |values: &[u32]| values.iter().map(|v| f64::from(*v)).collect();
     inputs.insert(network.ids, Tensor { shape: shape(network.ids), data: integers(&batch.ids) });
     if let Some(labels) = network.labels {
@@ -168,6 +179,110 @@ fn same_bits(gpu: &Gpu, one: CompileOptions, other: CompileOptions) -> Result<()
     if bits(&parameters) != bits(&other_parameters) { Err("parameters differ".into()) } else { Ok(()) }
 }
 
+/// Images that the device holds, in one part and in several, against the same ones uploaded for every step.
+fn resident(gpu: &Gpu) -> Result<(), String> {
+    let setup = Setup::new("nin-small", 13);
+    let image_bytes: usize = setup.input.source.iter().product();
+    let count = 3 * BATCH - 2;
+    let mut rng = Stream::new(8, 0, 0, 9);
+    let pixels = (0..count * image_bytes).map(|_| rng.below(256) as u8).collect();
+    let labels = (0..count).map(|_| rng.below(10)).collect();
+    let source: Arc<dyn Source> = Arc::new(InMemory::new(setup.input.source, 10, pixels, labels).map_err(|e| e.to_string())?);
+    let whole = Room { bytes: 1 << 20, part_bytes: 1 << 20 };
+    let parts = |most: usize| Room { part_bytes: (most * image_bytes).next_multiple_of(4) as u64, ..whole };
+    let tensors: Vec<_> = setup.parameters.iter().collect();
+    let run = |room: Option<(Room, usize)>, max_pass: usize| -> Result<_, String> {
+        let images = match room {
+            None => None,
+            Some((room, expected)) => {
+                let images = ResidentImages::upload(gpu, &*source, room).map_err(|e| e.to_string())?;
+                let images = images.ok_or("the images did not fit")?;
+                if images.parts().len() != expected {
+                    return Err(format!("{} parts instead of {expected}", images.parts().len()));
+                }
+                Some(images)
+            }
+        };
+        let switches = CompileOptions::default();
+        let engine =
+            TrainEngine::new(gpu, setup.model, &setup.options, &setup.input, SGD, BATCH, max_pass, &tensors, images.as_ref(), switches);
+        let mut engine = engine.map_err(|e| e.to_string())?;
+        let mut results = Vec::new();
+        let mut number = 0;
+        for epoch in 0..2 {
+            let batches = epoch_batches(images.as_ref(), &source, BATCH, Order::Shuffled { seed: 5 }, epoch, 0);
+            for batch in batches.map_err(|e| e.to_string())? {
+                let batch = batch.map_err(|e| e.to_string())?;
+                engine.step(gpu, &batch, number, epoch, 5, 0.02, false, &mut results).map_err(|e| e.to_string())?;
+                number += 1;
+            }
+        }
+        engine.finish(gpu, &mut results).map_err(|e| e.to_string())?;
+        if number != 6 || results.len() != 6 {
+            return Err(format!("{number} steps, {} results", results.len()));
+        }
+        let bits: Vec<u32> =
+            engine.download(gpu).map_err(|e| e.to_string())?.iter().flat_map(|t| t.data.iter().map(|v| v.to_bits())).collect();
+        Ok((results, bits))
+    };
+    for max_pass in [BATCH, 2] {
+        let streamed = run(None, max_pass)?;
+        for room in [(whole, 1), (parts(11), 2), (parts(4), 4)] {
+            if run(Some(room), max_pass)? != streamed {
+                return Err(format!("passes of {max_pass}: images in {} parts give other numbers", room.1));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Work cut into as many submissions as can be, against one submission a step.
+fn short_submissions(gpu: &Gpu) -> Result<(), String> {
+    let options = |limit| OpenOptions { longest_submission: Some(limit), ..OpenOptions::default() };
+    let short = Gpu::open(&options(Duration::from_nanos(100))).map_err(|e| e.to_string())?;
+    let long = Gpu::open(&options(Duration::from_secs(3600))).map_err(|e| e.to_string())?;
+    for (name, side, max_pass) in [("nin-small", 13, 2), ("nin-cifar", 9, BATCH)] {
+        let setup = Setup::new(name, side);
+        let run = |gpu: &Gpu| -> Result<_, String> {
+            let mut engine = setup.engine(gpu, max_pass, CompileOptions::default())?;
+            let before = gpu.submissions();
+            let result = setup.run(gpu, &mut engine, 4)?;
+            Ok((result, gpu.submissions() - before))
+        };
+        let (expected, submissions) = run(&long)?;
+        if submissions != 4 {
+            return Err(format!("{name}: {submissions} submissions for 4 steps"));
+        }
+        let (cut, many) = run(&short)?;
+        if many < 1000 {
+            return Err(format!("{name}: only {many} short submissions"));
+        }
+        if cut != expected {
+            return Err(format!("{name}: other numbers in {many} short submissions"));
+        }
+    }
+    gpu.check().map_err(|e| e.to_string())
+}
+
+/// Work that a slow GPU might take long for is measured in two steps; what turns out to be fast is not cut any more.
+fn measured_submissions(_: &Gpu) -> Result<(), String> {
+    let options = OpenOptions { longest_submission: Some(Duration::from_millis(200)), ..OpenOptions::default() };
+    let gpu = Gpu::open(&options).map_err(|e| e.to_string())?;
+    let setup = Setup::new("nin-cifar", 9);
+    let mut engine = setup.engine(&gpu, BATCH, CompileOptions::default())?;
+    let mut steps = Vec::new();
+    for number in 0..4 {
+        let before = gpu.submissions();
+        engine.step(&gpu, &setup.batch(number), number, 0, 5, 0.02, false, &mut Vec::new()).map_err(|e| e.to_string())?;
+        steps.push(gpu.submissions() - before);
+    }
+    engine.finish(&gpu, &mut Vec::new()).map_err(|e| e.to_string())?;
+    let [first, second, rest @ ..] = &steps[..] else { unreachable!("four steps were made") };
+    // A busy machine may take longer than the limit.
+    let is_long = |count: &u64| count * 4 < *first;
+    if *first > 20 && first == second && rest.iter().all(is_long) { Ok(()) } else { Err(format!("{steps:?} submissions")) }
+}
+
 /// Evaluation and inference, whose heads are other ones than training's.
 fn forward_only(gpu: &Gpu) -> Result<(), String> {
     let setup = Setup::new("nin-cifar", 9);
@@ -175,7 +290,7 @@ fn forward_only(gpu: &Gpu) -> Result<(), String> {
     let parameters = DeviceParameters::upload(gpu, &graph, &setup.parameters.iter().collect::<Vec<_>>()).map_err(|e| e.to_string())?;
     let run = |purpose, fuse| -> Result<Vec<u32>, String> {
         let switches = CompileOptions { fuse, ..Default::default() };
-        let mut engine = ForwardEngine::new(gpu, setup.model, &setup.options, &setup.input, purpose, BATCH, &parameters, switches)
+        let mut engine = ForwardEngine::new(gpu, setup.model, &setup.options, &setup.input, purpose, BATCH, &parameters, None, switches)
             .map_err(|e| e.to_string())?;
         let batch = setup.batch(2);
         let values: Vec<f32> = match purpose {

@@ -218,7 +218,7 @@ fn a_model_poses_each_problem_once(gpu: &Gpu) -> Result<(), String> {
     let model = Model::find("nin-small").ok_or("no model")?;
     let options = model.defaults.clone();
     let input = InputOptions::plain(&options);
-    let network = compile(model, &options, &input, Purpose::Train, 4, 4, gpu.target(), CompileOptions::default());
+    let network = compile(model, &options, &input, Purpose::Train, 4, 4, 1, gpu.target(), CompileOptions::default());
     let posed = problems(&network.map_err(|error| error.to_string())?.compiled.graph);
     let layers: usize = posed.iter().map(|posed| posed.layers.len()).sum();
     // Nine convolutions forward, as many weight gradients, and one input gradient less.

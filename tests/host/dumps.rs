@@ -3,7 +3,7 @@
 //! `UPDATE_GOLDENS=1 cargo test --release --test host` writes the texts anew; the difference belongs into review.
 
 use nin_wgpu::kernels::{BindingKind, DeviceClass, Target};
-use nin_wgpu::models::{InputOptions, MODELS, Model, Purpose, compile, compiled};
+use nin_wgpu::models::{BuildError, CompiledNetwork, InputOptions, MODELS, Model, Purpose, compile, compiled};
 use nin_wgpu::passes::{BufferRole, CompileOptions, Compiled, PlanOptions, Region};
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,8 +19,13 @@ fn model(name: &str) -> &'static Model {
 }
 
 fn compile_for(name: &str, batch: usize, class: DeviceClass, train: bool) -> Compiled {
+    let purpose = if train { Purpose::Train } else { Purpose::Infer { runs: 1 } };
+    network_for(name, batch, &Target::baseline(class), purpose).unwrap().compiled
+}
+
+fn network_for(name: &str, batch: usize, target: &Target, purpose: Purpose) -> Result<CompiledNetwork, BuildError> {
     let model = model(name);
-    compiled(model, &model.defaults, batch, &Target::baseline(class), train).unwrap()
+    compiled(model, &model.defaults, batch, 0, target, purpose)
 }
 
 /// Every model, purpose and device class at a few batch sizes, with what to call it.
@@ -130,9 +135,9 @@ fn sharing_saves_memory_and_changes_no_kernel_order() {
         let model = model(name);
         let target = Target::baseline(DeviceClass::Discrete);
         let build = |share| {
-            let switches = CompileOptions { fuse: true, plan: PlanOptions { share } };
+            let switches = CompileOptions { plan: PlanOptions { share }, ..Default::default() };
             let input = InputOptions::plain(&model.defaults);
-            compile(model, &model.defaults, &input, Purpose::Train, 4, 4, &target, switches).unwrap().compiled
+            compile(model, &model.defaults, &input, Purpose::Train, 4, 4, 0, &target, switches).unwrap().compiled
         };
         let (shared, apart) = (build(true), build(false));
         assert!(shared.plan.bytes() < apart.plan.bytes(), "{name}");
@@ -192,11 +197,9 @@ fn everything_read_has_been_written() {
 
 #[test]
 fn large_batches_become_micro_batches() {
-    let nin = model("nin");
-    let input = InputOptions::plain(&nin.defaults);
     for class in CLASSES {
         let target = Target::baseline(class);
-        let at = |batch| compile(nin, &nin.defaults, &input, Purpose::Train, batch, batch, &target, CompileOptions::default()).unwrap();
+        let at = |batch| network_for("nin", batch, &target, Purpose::Train).unwrap();
         // 128 x 96 x 54 x 54 f32 are 143 MB: over the 128 MiB of a binding.
         let network = at(128);
         assert_eq!(network.micro_batch, 64, "{class:?}");

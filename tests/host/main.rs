@@ -3,5 +3,6 @@
 mod architecture;
 mod dumps;
 mod expand;
+mod memory;
 mod shaders;
 mod summary;

@@ -128,8 +128,27 @@ fn kernels_keep_to_the_limits_of_every_device() {
 }
 
 #[test]
+fn convolutions_can_run_in_parts() {
+    let convolutions: Vec<&Kernel> = ALL.iter().filter(|kernel| kernel.module.starts_with("conv2d")).copied().collect();
+    assert!(convolutions.len() > 20, "{} convolutions", convolutions.len());
+    for kernel in convolutions {
+        assert!(kernel.divisible, "{} does not find its workgroup through shared/grid.wgsl", kernel.name());
+    }
+}
+
+#[test]
 fn only_convolutions_for_subgroups_need_them() {
-    assert_eq!(subgroup_modules(), BTreeSet::from(["conv2d_subgroup", "conv2d_subgroup_narrow", "conv2d_subgroup_textures"]));
+    assert_eq!(
+        subgroup_modules(),
+        BTreeSet::from([
+            "conv2d_subgroup_16",
+            "conv2d_subgroup_8",
+            "conv2d_subgroup_narrow_16",
+            "conv2d_subgroup_narrow_8",
+            "conv2d_subgroup_textures_16",
+            "conv2d_subgroup_textures_8",
+        ])
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@ static UNCOMPILABLE: Kernel = Kernel {
     source: "this is not WGSL",
     workgroup_size: [1, 1, 1],
     workgroup_bytes: 0,
+    divisible: false,
     subgroups: false,
     bindings: &[],
 };

@@ -302,7 +302,7 @@ impl Contest<'_> {
         }
         let mut trial = match Trial::new(self.gpu, self.task) {
             Ok(trial) => trial,
-            Err(error @ (GpuError::OutOfMemory(_) | GpuError::OverLimit { .. })) => {
+            Err(error @ (GpuError::OutOfMemory(_) | GpuError::OverLimit { .. } | GpuError::OverBudget { .. })) => {
                 return unmeasured(Verdict::DoesNotFit(error.to_string()));
             }
             Err(error) => return Err(error.into()),

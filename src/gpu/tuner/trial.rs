@@ -94,7 +94,9 @@ impl<'a> Trial<'a> {
         });
         match made.and_then(|made| made) {
             Ok(contender) => Ok(Ok(contender)),
-            Err(error @ (GpuError::OutOfMemory(_) | GpuError::OverLimit { .. })) => Ok(Err(Verdict::DoesNotFit(error.to_string()))),
+            Err(error @ (GpuError::OutOfMemory(_) | GpuError::OverLimit { .. } | GpuError::OverBudget { .. })) => {
+                Ok(Err(Verdict::DoesNotFit(error.to_string())))
+            }
             Err(error @ GpuError::Refused(_)) if self.gpu.check().is_ok() => Ok(Err(Verdict::DoesNotCompile(error.to_string()))),
             Err(error) => Err(error),
         }

@@ -8,7 +8,7 @@ use crate::kernels::{Choice, Conv2dParams, DeviceClass, Problem, Target};
 pub(super) const CACHE_BYTES: u64 = 512 << 10;
 
 /// Most memory for partial sums of a weight gradient that is split for the cache's sake.
-const MOST_PARTIALS_BYTES: u64 = 16 << 20;
+const MOST_PARTIALS_BYTES: u64 = 6 << 20;
 
 /// A split of the weight gradient covers at least this many pixels, so that storing its partial sums stays cheap
 /// beside computing them.
@@ -19,11 +19,6 @@ const MIN_STEPS_PER_SPLIT: u32 = 128;
 
 /// Steps of the reduction that the GPUs' kernels stage at a time: a split is a multiple of it.
 const STEPS_STAGED: u32 = 16;
-
-/// Loads of one lane of the subgroup kernels for this many multiply-adds.
-const SUBGROUP_LOADS: u64 = 12;
-/// See [`SUBGROUP_LOADS`].
-const SUBGROUP_MACS: u64 = 1024;
 
 /// What a node computes of its convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +113,8 @@ impl Selector<'_> {
     fn by_rules(&self) -> Selected {
         let variant = Variant::choose(self.target, &self.params, &self.results());
         let variant = if self.way == Way::BackwardInput { variant.for_backward_input() } else { variant };
-        let variant = if variant == Variant::Subgroup && self.textures_pay() { Variant::SubgroupTextures } else { variant };
+        let textured = variant.through_textures().filter(|(_, loads)| self.textures_pay(*loads));
+        let variant = textured.map_or(variant, |(textured, _)| textured);
         self.selected(variant, self.splits_by_rules(variant), self.params.channels_innermost != 0)
     }
 
@@ -131,7 +127,7 @@ impl Selector<'_> {
 
     fn variants(&self) -> Vec<Variant> {
         let mut variants = Variant::possible(self.target, &self.params);
-        variants.retain(|variant| *variant != Variant::SubgroupTextures || self.fits_textures());
+        variants.retain(|variant| !variant.reads_textures() || self.fits_textures());
         if self.way == Way::BackwardInput {
             variants.iter_mut().for_each(|variant| *variant = variant.for_backward_input());
             variants.dedup();
@@ -162,10 +158,11 @@ impl Selector<'_> {
         self.operand_bytes.iter().all(|bytes| *bytes <= most)
     }
 
-    /// Whether values are loaded so often that bringing them into textures costs less than it saves.
-    fn textures_pay(&self) -> bool {
+    /// Whether values are loaded so often that bringing them into textures costs less than it saves, where one lane loads
+    /// `loads` of them for 1024 multiply-adds.
+    fn textures_pay(&self, loads: u64) -> bool {
         let quads = self.operand_bytes.iter().sum::<u64>() / 16;
-        self.fits_textures() && self.macs * SUBGROUP_LOADS / SUBGROUP_MACS >= quads.saturating_mul(self.target.texture_reuse)
+        self.fits_textures() && self.macs / 1024 * loads >= quads.saturating_mul(self.target.texture_reuse)
     }
 
     /// Length of the reduction: in pixels for the weight gradient.
@@ -247,8 +244,9 @@ mod tests {
 
     #[test]
     fn candidates_are_distinct_ways_that_apply() {
-        for (op, class) in NAMES.iter().flat_map(|op| CLASSES.map(|class| (op, class))) {
-            let target = Target { subgroup: Some(8), ..Target::baseline(class) };
+        let targets = CLASSES.into_iter().flat_map(|class| [8, 16].map(|lanes| (class, lanes)));
+        for ((class, lanes), op) in targets.flat_map(|target| NAMES.map(|op| (target, op))) {
+            let target = Target { subgroup: Some(lanes), ..Target::baseline(class) };
             let problem = problem(op);
             let [few, all] = [false, true].map(|all| Task::new(&problem).unwrap().candidates(&target, all));
             assert!(few.iter().all(|choice| all.contains(choice)) && few[0] == all[0], "{op} {class:?}");
@@ -273,7 +271,7 @@ mod tests {
             let target = Target::baseline(class);
             let problem = problem(op);
             let by_rules = format!("{:?}", lower(&problem, &target));
-            for (variant, splits) in [("subgroup", 1), ("none", 1), ("", 1), ("lanes", 0), ("tiled", u32::MAX), ("gemm_64x64", 1 << 20)] {
+            for (variant, splits) in [("subgroup_8", 1), ("none", 1), ("", 1), ("lanes", 0), ("tiled", u32::MAX), ("gemm_64x64", 1 << 20)] {
                 let choice = Choice { variant: variant.into(), splits, channels_innermost: true };
                 let lowered = lower(&problem, &with(&target, &problem, choice.clone()));
                 assert_eq!(format!("{lowered:?}"), by_rules, "{op} {class:?}: {choice}");
@@ -288,11 +286,11 @@ mod tests {
     fn little_work_does_not_pay_for_large_kernels() {
         let target = Target { subgroup: Some(8), ..Target::baseline(DeviceClass::Cpu) };
         let little = Problem { batch: 1, input: [16, 5, 5], outputs: 16, ..problem("conv2d") };
-        let choice = Choice { variant: "subgroup".into(), splits: 1, channels_innermost: true };
+        let choice = Choice { variant: "subgroup_8".into(), splits: 1, channels_innermost: true };
         let tuned = with(&target, &little, choice);
         let kernel = |target: &Target| lower(&little, target).dispatches[0].kernel.module;
         assert_eq!(kernel(&tuned), "conv2d_lanes_small");
-        assert_eq!(kernel(&tuned.for_runs(usize::MAX)), "conv2d_subgroup");
+        assert_eq!(kernel(&tuned.for_runs(usize::MAX)), "conv2d_subgroup_8");
         // Where a driver takes small kernels only, one of those may still be chosen.
         let small_only = Target { little_work: u64::MAX, ..target };
         let scalar = Choice { variant: "lanes_scalar".into(), splits: 1, channels_innermost: true };

@@ -6,10 +6,14 @@ use super::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight, problem};
 use crate::graph::{Lowered, Lowering, Op, Operand};
 use crate::kernels::{
     Conv2dParams, Dispatch, Problem, conv2d_gemm_64x64, conv2d_gemm_128x96, conv2d_gemm_128x128, conv2d_gemm_narrow, conv2d_lanes,
-    conv2d_lanes_narrow, conv2d_lanes_narrow_small, conv2d_lanes_scalar, conv2d_lanes_small, conv2d_reduce, conv2d_subgroup,
-    conv2d_subgroup_narrow, conv2d_subgroup_textures, conv2d_tiled, texture_copy, workgroups_for,
+    conv2d_lanes_narrow, conv2d_lanes_narrow_small, conv2d_lanes_scalar, conv2d_lanes_small, conv2d_reduce, conv2d_subgroup_8,
+    conv2d_subgroup_16, conv2d_subgroup_narrow_8, conv2d_subgroup_narrow_16, conv2d_subgroup_textures_8, conv2d_subgroup_textures_16,
+    conv2d_tiled, texture_copy, workgroups_for,
 };
 use crate::shape::{Fact, Window, channels_in_memory};
+
+/// [`Conv2dParams::relu`] of an input gradient that takes over the memory of the activation that masks it.
+const MASK_IN_PLACE: u32 = 2;
 
 /// The constants of a convolution of `x` to `y`.
 pub(super) fn params(window: &Window, x: &Fact, y: &Fact, relu: bool) -> Conv2dParams {
@@ -86,8 +90,13 @@ pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
         let groups = workgroups_for(&conv2d_reduce::REDUCE_FORWARD, elements);
         return in_two_stages(accumulate, conv2d_reduce::reduce_forward(params, bias, y, partials, groups), elements, splits);
     }
-    if variant == Variant::SubgroupTextures {
-        let dispatch = conv2d_subgroup_textures::forward(params, bias, y, Operand::Texture(0), Operand::Texture(1), workgroups);
+    let kernel: Option<fn(_, _, _, _, _, _) -> Dispatch<Operand>> = match variant {
+        Variant::SubgroupTextures8 => Some(conv2d_subgroup_textures_8::forward),
+        Variant::SubgroupTextures16 => Some(conv2d_subgroup_textures_16::forward),
+        _ => None,
+    };
+    if let Some(kernel) = kernel {
+        let dispatch = kernel(params, bias, y, Operand::Texture(0), Operand::Texture(1), workgroups);
         return with_textures([(x, node.inputs[0]), (weight, node.inputs[1])], dispatch.into());
     }
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
@@ -96,9 +105,11 @@ pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
         Variant::LanesNarrow => conv2d_lanes_narrow::forward,
         Variant::LanesNarrowSmall => conv2d_lanes_narrow_small::forward,
         Variant::LanesScalar => conv2d_lanes_scalar::forward,
-        Variant::Subgroup => conv2d_subgroup::forward,
-        Variant::SubgroupTextures => unreachable!("it has other operands and is above"),
-        Variant::SubgroupNarrow => conv2d_subgroup_narrow::forward,
+        Variant::Subgroup8 => conv2d_subgroup_8::forward,
+        Variant::Subgroup16 => conv2d_subgroup_16::forward,
+        Variant::SubgroupTextures8 | Variant::SubgroupTextures16 => unreachable!("they have other operands and are above"),
+        Variant::SubgroupNarrow8 => conv2d_subgroup_narrow_8::forward,
+        Variant::SubgroupNarrow16 => conv2d_subgroup_narrow_16::forward,
         Variant::Gemm128x128 => conv2d_gemm_128x128::forward,
         Variant::Gemm128x96 => conv2d_gemm_128x96::forward,
         Variant::Gemm64x64 => conv2d_gemm_64x64::forward,
@@ -111,31 +122,40 @@ pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
 pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> Lowered {
     let (x, y) = (node.outputs[0], node.inputs[0]);
     let mut params = params(&op.window, x, y, op.mask);
+    if node.in_place {
+        params.relu = MASK_IN_PLACE;
+    }
     let elements = x.words();
     let Selected { variant, splits, .. } =
         select(op, node, &mut params, Way::BackwardInput, elements, || problem::problem(op.name(), &op.window, x, y));
     let workgroups = variant.workgroups(params.batch * params.in_h * params.in_w, params.in_c);
     let (dy, weight, dx) = (Operand::Input(0), Operand::Input(1), Operand::Output(0));
-    // Without a mask the kernel does not read x: dy stands in for it.
-    let x = if op.mask { Operand::Input(2) } else { dy };
+    // Without a mask, or with one in dx, the kernel does not read x: dy stands in for it.
+    let x = if op.mask && !node.in_place { Operand::Input(2) } else { dy };
     if splits > 1 {
         let partials = Operand::Scratch(0);
         let accumulate = conv2d_gemm_64x64::backward_input_partials(params, weight, dy, partials, workgroups * u64::from(splits));
         let groups = workgroups_for(&conv2d_reduce::REDUCE_INPUT, elements);
         return in_two_stages(accumulate, conv2d_reduce::reduce_input(params, x, dx, partials, groups), elements, splits);
     }
-    if variant == Variant::SubgroupTextures {
-        let dispatch = conv2d_subgroup_textures::backward_input(params, x, dx, Operand::Texture(0), Operand::Texture(1), workgroups);
+    let kernel: Option<fn(_, _, _, _, _, _) -> Dispatch<Operand>> = match variant {
+        Variant::SubgroupTextures8 => Some(conv2d_subgroup_textures_8::backward_input),
+        Variant::SubgroupTextures16 => Some(conv2d_subgroup_textures_16::backward_input),
+        _ => None,
+    };
+    if let Some(kernel) = kernel {
+        let dispatch = kernel(params, x, dx, Operand::Texture(0), Operand::Texture(1), workgroups);
         return with_textures([(weight, node.inputs[1]), (dy, node.inputs[0])], dispatch.into());
     }
     let kernel: fn(_, _, _, _, _, _) -> Dispatch<Operand> = match variant {
         Variant::Lanes => conv2d_lanes::backward_input,
         Variant::LanesSmall => conv2d_lanes_small::backward_input,
-        Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::SubgroupNarrow | Variant::LanesScalar => {
+        Variant::LanesNarrow | Variant::LanesNarrowSmall | Variant::SubgroupNarrow8 | Variant::SubgroupNarrow16 | Variant::LanesScalar => {
             conv2d_lanes_scalar::backward_input
         }
-        Variant::Subgroup => conv2d_subgroup::backward_input,
-        Variant::SubgroupTextures => unreachable!("it has other operands and is above"),
+        Variant::Subgroup8 => conv2d_subgroup_8::backward_input,
+        Variant::Subgroup16 => conv2d_subgroup_16::backward_input,
+        Variant::SubgroupTextures8 | Variant::SubgroupTextures16 => unreachable!("they have other operands and are above"),
         Variant::Gemm128x128 => conv2d_gemm_128x128::backward_input,
         Variant::Gemm128x96 => conv2d_gemm_128x96::backward_input,
         Variant::Gemm64x64 => conv2d_gemm_64x64::backward_input,
@@ -157,8 +177,13 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
     let (x, dy, partials) = (Operand::Input(0), Operand::Input(1), Operand::Scratch(0));
     let groups = workgroups_for(&conv2d_reduce::REDUCE_PARTIALS, elements);
     let reduce = conv2d_reduce::reduce_partials(params, Operand::Output(0), Operand::Output(1), partials, groups);
-    if variant == Variant::SubgroupTextures {
-        let accumulate = conv2d_subgroup_textures::backward_weight(params, partials, Operand::Texture(0), Operand::Texture(1), workgroups);
+    let kernel: Option<fn(_, _, _, _, _) -> Dispatch<Operand>> = match variant {
+        Variant::SubgroupTextures8 => Some(conv2d_subgroup_textures_8::backward_weight),
+        Variant::SubgroupTextures16 => Some(conv2d_subgroup_textures_16::backward_weight),
+        _ => None,
+    };
+    if let Some(kernel) = kernel {
+        let accumulate = kernel(params, partials, Operand::Texture(0), Operand::Texture(1), workgroups);
         let lowered = in_two_stages(accumulate, reduce, elements, params.splits);
         return with_textures([(x, node.inputs[0]), (dy, node.inputs[1])], lowered);
     }
@@ -168,9 +193,11 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
         Variant::LanesNarrow => conv2d_lanes_narrow::backward_weight,
         Variant::LanesNarrowSmall => conv2d_lanes_narrow_small::backward_weight,
         Variant::LanesScalar => conv2d_lanes_scalar::backward_weight,
-        Variant::Subgroup => conv2d_subgroup::backward_weight,
-        Variant::SubgroupTextures => unreachable!("it has other operands and is above"),
-        Variant::SubgroupNarrow => conv2d_subgroup_narrow::backward_weight,
+        Variant::Subgroup8 => conv2d_subgroup_8::backward_weight,
+        Variant::Subgroup16 => conv2d_subgroup_16::backward_weight,
+        Variant::SubgroupTextures8 | Variant::SubgroupTextures16 => unreachable!("they have other operands and are above"),
+        Variant::SubgroupNarrow8 => conv2d_subgroup_narrow_8::backward_weight,
+        Variant::SubgroupNarrow16 => conv2d_subgroup_narrow_16::backward_weight,
         Variant::Gemm128x128 => conv2d_gemm_128x128::backward_weight,
         Variant::Gemm128x96 => conv2d_gemm_128x96::backward_weight,
         Variant::Gemm64x64 => conv2d_gemm_64x64::backward_weight,

@@ -130,6 +130,10 @@ impl Op for Conv2dBackwardInput {
         vec![if self.mask { dx.zip(&inputs[2], |dx, x| if x > 0.0 { dx } else { 0.0 }) } else { dx }]
     }
 
+    fn in_place(&self) -> Option<usize> {
+        self.mask.then_some(2)
+    }
+
     fn with_mask(&self) -> Option<Arc<dyn Op>> {
         (!self.mask).then(|| Arc::new(Conv2dBackwardInput { mask: true, ..self.clone() }) as Arc<dyn Op>)
     }

@@ -16,12 +16,18 @@ pub(super) enum Variant {
     LanesNarrowSmall,
     /// `conv2d_lanes_scalar`: CPU devices, any channels.
     LanesScalar,
-    /// `conv2d_subgroup`: as `Lanes`, where subgroups are 8 lanes wide.
-    Subgroup,
-    /// `conv2d_subgroup_textures`: as `Subgroup`, where values are loaded several times.
-    SubgroupTextures,
-    /// `conv2d_subgroup_narrow`: as `LanesNarrow`, where subgroups are 8 lanes wide.
-    SubgroupNarrow,
+    /// `conv2d_subgroup_8`: as `Lanes`, where subgroups are 8 lanes wide.
+    Subgroup8,
+    /// `conv2d_subgroup_16`: as `Lanes`, where subgroups are 16 lanes wide.
+    Subgroup16,
+    /// `conv2d_subgroup_textures_8`: as `Subgroup8`, where values are loaded several times.
+    SubgroupTextures8,
+    /// `conv2d_subgroup_textures_16`: as `Subgroup16`, where values are loaded several times.
+    SubgroupTextures16,
+    /// `conv2d_subgroup_narrow_8`: as `LanesNarrow`, where subgroups are 8 lanes wide.
+    SubgroupNarrow8,
+    /// `conv2d_subgroup_narrow_16`: as `LanesNarrow`, where subgroups are 16 lanes wide.
+    SubgroupNarrow16,
     /// `conv2d_gemm_128x128`: GPUs, channels in memory multiples of 4 on both sides.
     Gemm128x128,
     /// `conv2d_gemm_128x96`: as `Gemm128x128`, for channel counts that fill its tiles better.
@@ -62,15 +68,18 @@ pub(super) fn is_little(target: &Target, params: &Conv2dParams) -> bool {
 
 impl Variant {
     /// Every one.
-    const ALL: [Variant; 13] = [
+    const ALL: [Variant; 16] = [
         Self::Lanes,
         Self::LanesSmall,
         Self::LanesNarrow,
         Self::LanesNarrowSmall,
         Self::LanesScalar,
-        Self::Subgroup,
-        Self::SubgroupTextures,
-        Self::SubgroupNarrow,
+        Self::Subgroup8,
+        Self::Subgroup16,
+        Self::SubgroupTextures8,
+        Self::SubgroupTextures16,
+        Self::SubgroupNarrow8,
+        Self::SubgroupNarrow16,
         Self::Gemm128x128,
         Self::Gemm128x96,
         Self::Gemm64x64,
@@ -86,9 +95,12 @@ impl Variant {
             Self::LanesNarrow => "lanes_narrow",
             Self::LanesNarrowSmall => "lanes_narrow_small",
             Self::LanesScalar => "lanes_scalar",
-            Self::Subgroup => "subgroup",
-            Self::SubgroupTextures => "subgroup_textures",
-            Self::SubgroupNarrow => "subgroup_narrow",
+            Self::Subgroup8 => "subgroup_8",
+            Self::Subgroup16 => "subgroup_16",
+            Self::SubgroupTextures8 => "subgroup_textures_8",
+            Self::SubgroupTextures16 => "subgroup_textures_16",
+            Self::SubgroupNarrow8 => "subgroup_narrow_8",
+            Self::SubgroupNarrow16 => "subgroup_narrow_16",
             Self::Gemm128x128 => "gemm_128x128",
             Self::Gemm128x96 => "gemm_128x96",
             Self::Gemm64x64 => "gemm_64x64",
@@ -106,7 +118,8 @@ impl Variant {
     /// large kernels, the small ones.
     pub fn possible(target: &Target, params: &Conv2dParams) -> Vec<Self> {
         let only_small = target.little_work == u64::MAX;
-        let has_subgroups = target.subgroup == Some(8) && !only_small;
+        let has_subgroups_of = |lanes| target.subgroup == Some(lanes) && !only_small;
+        let (eight, sixteen) = (has_subgroups_of(8), has_subgroups_of(16));
         let candidates: &[(Self, bool)] = match (target.class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
             (DeviceClass::Integrated | DeviceClass::Discrete, true, true) => {
                 &[(Self::Gemm64x64, true), (Self::Gemm128x128, true), (Self::Gemm128x96, true), (Self::Tiled, true)]
@@ -114,14 +127,17 @@ impl Variant {
             (DeviceClass::Integrated | DeviceClass::Discrete, false, true) => &[(Self::GemmNarrow, true), (Self::Tiled, true)],
             (DeviceClass::Integrated | DeviceClass::Discrete, _, false) => &[(Self::Tiled, true)],
             (DeviceClass::Cpu, true, true) => &[
-                (Self::Subgroup, has_subgroups),
-                (Self::SubgroupTextures, has_subgroups),
+                (Self::Subgroup8, eight),
+                (Self::Subgroup16, sixteen),
+                (Self::SubgroupTextures8, eight),
+                (Self::SubgroupTextures16, sixteen),
                 (Self::Lanes, !only_small),
                 (Self::LanesSmall, true),
                 (Self::LanesScalar, true),
             ],
             (DeviceClass::Cpu, false, true) => &[
-                (Self::SubgroupNarrow, has_subgroups),
+                (Self::SubgroupNarrow8, eight),
+                (Self::SubgroupNarrow16, sixteen),
                 (Self::LanesNarrow, !only_small),
                 (Self::LanesNarrowSmall, true),
                 (Self::LanesScalar, true),
@@ -138,14 +154,37 @@ impl Variant {
 
     /// Whether its kernels of forward and of the input gradient take tiles in either order.
     pub fn has_orders(self) -> bool {
-        matches!(self, Self::Subgroup | Self::SubgroupTextures | Self::SubgroupNarrow)
+        matches!(
+            self,
+            Self::Subgroup8
+                | Self::Subgroup16
+                | Self::SubgroupTextures8
+                | Self::SubgroupTextures16
+                | Self::SubgroupNarrow8
+                | Self::SubgroupNarrow16
+        )
+    }
+
+    /// The variant that brings this one's operands into textures first, and the loads of one of this one's lanes for 1024
+    /// multiply-adds; `None` where there is no such variant.
+    pub fn through_textures(self) -> Option<(Self, u64)> {
+        match self {
+            Self::Subgroup8 => Some((Self::SubgroupTextures8, 12)),
+            Self::Subgroup16 => Some((Self::SubgroupTextures16, 8)),
+            _ => None,
+        }
+    }
+
+    /// Whether it reads its operands from textures.
+    pub fn reads_textures(self) -> bool {
+        matches!(self, Self::SubgroupTextures8 | Self::SubgroupTextures16)
     }
 
     /// The variant whose input gradient stands in for this one's: narrow layers come first and rarely need that
     /// gradient, so they have no kernel of their own for it.
     pub fn for_backward_input(self) -> Self {
         match self {
-            Self::LanesNarrow | Self::LanesNarrowSmall | Self::SubgroupNarrow => Self::LanesScalar,
+            Self::LanesNarrow | Self::LanesNarrowSmall | Self::SubgroupNarrow8 | Self::SubgroupNarrow16 => Self::LanesScalar,
             Self::GemmNarrow => Self::Tiled,
             other => other,
         }
@@ -156,18 +195,23 @@ impl Variant {
     /// where at least half of a tile is used.
     pub fn choose(target: &Target, params: &Conv2dParams, results: &Results) -> Self {
         let is_little = is_little(target, params);
-        let subgroups = |variant: Self| target.subgroup == Some(8) && variant.use_of_tiles(results) >= 0.5;
+        let subgroups = |eight: Self, sixteen: Self| {
+            let variant = match target.subgroup {
+                Some(8) => eight,
+                Some(16) => sixteen,
+                _ => return None,
+            };
+            (variant.use_of_tiles(results) >= 0.5).then_some(variant)
+        };
         match (target.class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
             (DeviceClass::Integrated, true, true) => Self::Gemm64x64,
             (DeviceClass::Discrete, true, true) => Self::gemm(target, results),
             (DeviceClass::Integrated | DeviceClass::Discrete, false, true) => Self::GemmNarrow,
             (DeviceClass::Integrated | DeviceClass::Discrete, _, false) => Self::Tiled,
             (DeviceClass::Cpu, true, true) if is_little => Self::LanesSmall,
-            (DeviceClass::Cpu, true, true) if subgroups(Self::Subgroup) => Self::Subgroup,
-            (DeviceClass::Cpu, true, true) => Self::Lanes,
+            (DeviceClass::Cpu, true, true) => subgroups(Self::Subgroup8, Self::Subgroup16).unwrap_or(Self::Lanes),
             (DeviceClass::Cpu, false, true) if is_little => Self::LanesNarrowSmall,
-            (DeviceClass::Cpu, false, true) if subgroups(Self::SubgroupNarrow) => Self::SubgroupNarrow,
-            (DeviceClass::Cpu, false, true) => Self::LanesNarrow,
+            (DeviceClass::Cpu, false, true) => subgroups(Self::SubgroupNarrow8, Self::SubgroupNarrow16).unwrap_or(Self::LanesNarrow),
             (DeviceClass::Cpu, _, false) => Self::LanesScalar,
         }
     }
@@ -200,11 +244,14 @@ impl Variant {
 
     pub fn tiling(self) -> Tiling {
         match self {
-            Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 4, per_workgroup: 8 },
-            Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 8 },
-            Self::LanesScalar => Tiling { pixels: 4, channels: 4, rows: 4, per_workgroup: 8 },
-            Self::Subgroup | Self::SubgroupTextures | Self::SubgroupNarrow => {
+            Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 4, per_workgroup: 16 },
+            Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 16 },
+            Self::LanesScalar => Tiling { pixels: 4, channels: 4, rows: 4, per_workgroup: 16 },
+            Self::Subgroup8 | Self::SubgroupTextures8 | Self::SubgroupNarrow8 => {
                 Tiling { pixels: 64, channels: 32, rows: 64, per_workgroup: 1 }
+            }
+            Self::Subgroup16 | Self::SubgroupTextures16 | Self::SubgroupNarrow16 => {
+                Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1 }
             }
             Self::Gemm128x128 => Tiling { pixels: 128, channels: 128, rows: 128, per_workgroup: 1 },
             Self::Gemm128x96 | Self::GemmNarrow => Tiling { pixels: 128, channels: 96, rows: 128, per_workgroup: 1 },

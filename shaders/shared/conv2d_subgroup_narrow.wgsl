@@ -1,14 +1,8 @@
-// 2-D convolution of maps with 1 to 3 channels (first layers) for CPU devices whose subgroups are 8 lanes wide: what
-// conv2d_subgroup.wgsl does, with scalar loads of x. Output channels in memory are a multiple of 4.
+// The kernels of conv2d_subgroup_narrow_*.wgsl: what shared/conv2d_subgroup.wgsl does, with scalar loads of x.
 //
 // A first layer rarely needs its input gradient: there is none here.
 
-#import "shared/grid.wgsl"
-#import "shared/conv2d.wgsl"
-
-#define LANES 8
-#define PIXEL_LANES 4
-#define CHANNEL_LANES 2
+#define LANES PIXEL_LANES * CHANNEL_LANES
 // Results of one lane: pixels by quads of channels, or weight rows by quads of channels.
 #define PIXELS 16
 #define QUADS 4

@@ -1,9 +1,4 @@
-// 2-D convolution for CPU devices whose subgroups are 8 lanes wide (llvmpipe with AVX2). Formulas, layouts and bindings
-// are those of conv2d_lanes.wgsl; channel counts in memory are multiples of 4.
-
-#import "shared/grid.wgsl"
-#import "shared/conv2d.wgsl"
-#import "shared/conv2d_subgroup.wgsl"
+// Loads of conv2d_subgroup_8.wgsl and conv2d_subgroup_16.wgsl: from the buffers themselves.
 
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;

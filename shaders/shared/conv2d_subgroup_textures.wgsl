@@ -1,10 +1,6 @@
-// conv2d_subgroup.wgsl with x, weight and dy read from textures (shared/texels.wgsl), into which texture_copy.wgsl brings
-// them: for convolutions that load every value several times. Only the mask of the input gradient is read from the buffer x.
-
-#import "shared/grid.wgsl"
-#import "shared/conv2d.wgsl"
+// Loads of conv2d_subgroup_textures_*.wgsl: from textures (texels.wgsl), into which texture_copy.wgsl brings x, weight and dy.
+// Only the mask of the input gradient is read from the buffer x.
 #import "shared/texels.wgsl"
-#import "shared/conv2d_subgroup.wgsl"
 
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(11) var x_texels: texture_2d<f32>;
