@@ -7,8 +7,10 @@ use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
 use super::table::{Align, Table};
+use super::tuning::{TuneArgs, Workload};
 use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::{self, Dataset, OpenOptions, Split};
+use crate::models::Purpose;
 use crate::train::predict::{Evaluation, evaluate};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -35,6 +37,8 @@ pub struct Args {
     /// Images in a batch
     #[arg(long, value_name = "B", default_value = "128", value_parser = count(1 << 16))]
     batch_size: usize,
+    #[command(flatten)]
+    tune: TuneArgs,
     #[command(flatten)]
     memory: MemoryArgs,
     /// Print JSON
@@ -81,10 +85,12 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         context.note("note: the data set calls its classes otherwise than the weights do; they are compared by position");
     }
 
-    let gpu = context.open_gpu_within(budget)?;
-    let counter = Counter::new(context, source.len());
     let batch = args.batch_size.min(source.len());
     let ReadyWeights { file, model, options, preprocess, .. } = &ready;
+    let gpu = args.tune.open_gpu(context, budget, false, |_| {
+        Ok(Workload { model, options: options.clone(), purpose: Purpose::Evaluate, batch, max_pass: batch, state_buffers: 0 })
+    })?;
+    let counter = Counter::new(context, source.len());
     let evaluation = evaluate(&gpu, model, options, preprocess, file, source, batch, &mut |done| counter.set(done))?;
     drop(counter);
     if args.json {

@@ -10,6 +10,7 @@ mod startup;
 mod support;
 mod torch;
 mod train;
+mod tune;
 mod usage;
 mod weights;
 
@@ -42,6 +43,7 @@ fn main() {
         ("train", train::TESTS),
         ("startup", startup::TESTS),
         ("bench", bench::TESTS),
+        ("tune", tune::TESTS),
         ("memory", memory::TESTS),
         #[cfg(unix)]
         ("interrupt", interrupt::TESTS),

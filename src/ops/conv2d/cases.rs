@@ -44,7 +44,7 @@ impl Direction {
 }
 
 impl ShapeCase {
-    fn op(&self, direction: Direction) -> Arc<dyn Op> {
+    pub(super) fn op(&self, direction: Direction) -> Arc<dyn Op> {
         let window = self.window;
         let [_, h, w] = self.input;
         match direction {
@@ -55,7 +55,7 @@ impl ShapeCase {
     }
 
     /// Facts of the inputs of the direction, and the length of the sums it computes.
-    fn inputs(&self, direction: Direction) -> (Vec<Fact>, usize) {
+    pub(super) fn inputs(&self, direction: Direction) -> (Vec<Fact>, usize) {
         let [c, h, w] = self.input;
         let [kh, kw] = self.window.kernel;
         let [oh, ow] = self.window.output([h, w]).unwrap_or([1, 1]);
