@@ -91,7 +91,7 @@ impl Layout {
 }
 
 /// How the numbers of a tensor are stored. Kernels compute with f32 whatever they load and store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Element {
     /// Four bytes: f32, and u32 in an integer layout.
     #[default]
@@ -114,6 +114,14 @@ impl Element {
         match self {
             Element::F32 => "f32",
             Element::F16 => "f16",
+        }
+    }
+
+    /// The bytes of numbers, rounded where the element is narrower than they are.
+    pub fn encode(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Element::F32 => bytemuck::cast_slice(values).to_vec(),
+            Element::F16 => values.iter().flat_map(|value| f32_to_f16(*value).to_le_bytes()).collect(),
         }
     }
 }
@@ -235,10 +243,7 @@ impl Fact {
 
     /// Elements in memory order → the bytes of device memory, rounded where elements are f16.
     pub fn encode(&self, memory: &[f32]) -> Vec<u8> {
-        let mut bytes: Vec<u8> = match self.element {
-            Element::F32 => bytemuck::cast_slice(memory).to_vec(),
-            Element::F16 => memory.iter().flat_map(|value| f32_to_f16(*value).to_le_bytes()).collect(),
-        };
+        let mut bytes = self.element.encode(memory);
         bytes.resize(self.bytes() as usize, 0);
         bytes
     }

@@ -5,11 +5,13 @@ use super::context::Context;
 use super::error::{Exit, Failure};
 use super::memory_args::{BatchSize, MemoryArgs};
 use super::model_args::{AdaptArgs, count, model};
+use super::tuning::{TuneArgs, Workload};
 use crate::gpu::{Gpu, roofline};
-use crate::models::Model;
+use crate::models::{Model, Purpose};
 use crate::train::bench::{BenchRequest, Mode, Spread, Steps, bench, largest_batch_of};
 use crate::train::config::{Precision, TrainConfig};
 use crate::train::plot::{SweepPoint, write_sweep};
+use crate::train::trainer::{model_options, optimizer};
 use crate::weights::label;
 use clap::ValueEnum;
 use std::collections::BTreeSet;
@@ -56,6 +58,8 @@ pub struct Args {
           default_value = "1,2,4,8,16,32,64,128")]
     batch_sizes: Vec<usize>,
     #[command(flatten)]
+    tune: TuneArgs,
+    #[command(flatten)]
     memory: MemoryArgs,
     /// Print JSON
     #[arg(long)]
@@ -84,16 +88,18 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if let Some(path) = &args.sweep {
         check_folder(path)?;
     }
-    let gpu = context.open_gpu_to_measure(budget)?;
+    let mode = args.mode.into();
+    let gpu = args.tune.open_gpu(context, budget, true, |gpu| {
+        if args.batch_size == Some(BatchSize::Auto) {
+            config.batch_size = largest_batch_of(gpu, args.model, &config, mode)?;
+        }
+        Ok(args.workload(&config))
+    })?;
     if !gpu.has_timestamps() {
         let layers = if args.json { "layers stays empty" } else { "kernels are timed one by one from outside, waiting included" };
         context.note(&format!("note: this adapter has no timestamps: {layers}"));
     }
     let steps = |lasting| args.steps.map_or(Steps::Lasting(lasting), Steps::Count);
-    let mode = args.mode.into();
-    if args.batch_size == Some(BatchSize::Auto) {
-        config.batch_size = largest_batch_of(&gpu, args.model, &config, mode)?;
-    }
     let layer_repeats = if gpu.has_timestamps() || !args.json { LAYER_REPEATS } else { 0 };
     let name = &gpu.adapter().name;
     context.note(&format!("measuring {} of {}, batch size {}, on {name}", args.mode.what(), config.model, config.batch_size));
@@ -193,5 +199,22 @@ impl Args {
         config.precision = self.precision;
         config.validate()?;
         Ok(config)
+    }
+
+    fn workload(&self, config: &TrainConfig) -> Workload<'static> {
+        let (purpose, state_buffers) = match self.mode {
+            ModeName::Train => (Purpose::Train, optimizer(config).state_buffers().len()),
+            ModeName::Infer => (Purpose::Infer { runs: usize::MAX }, 0),
+        };
+        let batch = config.batch_size;
+        Workload {
+            model: self.model,
+            options: model_options(config),
+            purpose,
+            batch,
+            max_pass: batch,
+            state_buffers,
+            precision: self.precision,
+        }
     }
 }

@@ -113,6 +113,7 @@ mod tests {
             backend: "vulkan",
             kind: "cpu",
             driver: "Mesa".into(),
+            ids: [0x10005, 0],
             limits: Vec::new(),
             features: Vec::new(),
         }

@@ -5,7 +5,7 @@ use crate::gpu::{Gpu, GpuError, OpenOptions, probe};
 use crate::kernels::{DeviceClass, Target};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 /// How much goes to stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +125,17 @@ impl Context {
         self.open_gpu_as(OpenOptions { memory_budget, ..Default::default() })
     }
 
+    /// Opens the chosen adapter once more: what there is to say about it was said.
+    pub fn reopen_gpu(&self, memory_budget: Option<u64>, timestamps: bool) -> Result<OpenedGpu<'_>, Failure> {
+        let gpu = Gpu::open(&OpenOptions { device: self.device.clone(), timestamps, memory_budget, ..Default::default() })?;
+        Ok(OpenedGpu { gpu, context: self })
+    }
+
+    /// What `--device` names.
+    pub fn device(&self) -> Option<&str> {
+        self.device.as_deref()
+    }
+
     /// As [`Context::open_gpu_within`], with timestamps where the adapter has them.
     pub fn open_gpu_to_measure(&self, memory_budget: Option<u64>) -> Result<OpenedGpu<'_>, Failure> {
         self.open_gpu_as(OpenOptions { timestamps: true, memory_budget, ..Default::default() })
@@ -183,6 +194,12 @@ impl Deref for OpenedGpu<'_> {
 
     fn deref(&self) -> &Gpu {
         &self.gpu
+    }
+}
+
+impl DerefMut for OpenedGpu<'_> {
+    fn deref_mut(&mut self) -> &mut Gpu {
+        &mut self.gpu
     }
 }
 

@@ -99,6 +99,7 @@ mod tests {
             backend: "vulkan",
             kind: "cpu",
             driver: "Mesa 22.3.6".into(),
+            ids: [0x10005, 0],
             limits: vec![("max_buffer_size", 1 << 30), ("max_storage_buffer_binding_size", 128 << 20)],
             features: vec!["TIMESTAMP_QUERY".into()],
         }

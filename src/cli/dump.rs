@@ -98,7 +98,8 @@ impl ModelDump {
     fn plan(&self) -> Result<String, Failure> {
         let CompiledNetwork { compiled, micro_batch, memory, .. } = self.compile()?;
         let passes = self.batch_size.div_ceil(micro_batch);
-        Ok(format!("batch {} in {passes} passes of {micro_batch}\n{memory}{}", self.batch_size, compiled.plan))
+        let plural = if passes == 1 { "" } else { "es" };
+        Ok(format!("batch {} in {passes} pass{plural} of {micro_batch}\n{memory}{}", self.batch_size, compiled.plan))
     }
 }
 

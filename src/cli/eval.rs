@@ -7,8 +7,10 @@ use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
 use super::table::{Align, Table};
+use super::tuning::{TuneArgs, Workload};
 use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::{self, Dataset, OpenOptions, Split};
+use crate::models::Purpose;
 use crate::train::config::Precision;
 use crate::train::predict::{Evaluation, evaluate};
 use clap::ValueEnum;
@@ -39,6 +41,8 @@ pub struct Args {
     /// Number format: f32, or mixed for activations and filters in 16 bits
     #[arg(long, value_name = "KIND", default_value = "f32")]
     precision: Precision,
+    #[command(flatten)]
+    tune: TuneArgs,
     #[command(flatten)]
     memory: MemoryArgs,
     /// Print JSON
@@ -85,10 +89,20 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         context.note("note: the data set calls its classes otherwise than the weights do; they are compared by position");
     }
 
-    let gpu = context.open_gpu_within(budget)?;
-    let counter = Counter::new(context, source.len());
     let batch = args.batch_size.min(source.len());
     let ReadyWeights { file, model, options, preprocess, .. } = &ready;
+    let gpu = args.tune.open_gpu(context, budget, false, |_| {
+        Ok(Workload {
+            model,
+            options: options.clone(),
+            purpose: Purpose::Evaluate,
+            batch,
+            max_pass: batch,
+            state_buffers: 0,
+            precision: args.precision,
+        })
+    })?;
+    let counter = Counter::new(context, source.len());
     let evaluation = evaluate(&gpu, model, options, preprocess, file, source, batch, args.precision, &mut |done| counter.set(done))?;
     drop(counter);
     if args.json {

@@ -8,10 +8,12 @@ use super::error::{Exit, Failure};
 use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
+use super::tuning::{TuneArgs, Workload};
 use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::DataError;
 use crate::data::framing::{Target, prepare};
 use crate::data::inputs::{Input, expand};
+use crate::models::Purpose;
 use crate::train::config::Precision;
 use crate::train::predict::Predictor;
 use crate::weights::one_line;
@@ -37,6 +39,8 @@ pub struct Args {
     /// Number format: f32, or mixed for activations and filters in 16 bits
     #[arg(long, value_name = "KIND", default_value = "f32")]
     precision: Precision,
+    #[command(flatten)]
+    tune: TuneArgs,
     #[command(flatten)]
     memory: MemoryArgs,
     /// Print JSON
@@ -94,7 +98,15 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     // Results go straight to a terminal; a bar would be in their way.
     let counter = (args.json && asked.len() > BATCH).then(|| Counter::new(context, asked.len()));
 
-    let mut device = Device { context, weights: &weights, pictures: asked.len(), precision: args.precision, memory_budget, opened: None };
+    let mut device = Device {
+        context,
+        tune: args.tune,
+        weights: &weights,
+        pictures: asked.len(),
+        precision: args.precision,
+        memory_budget,
+        opened: None,
+    };
     let mut answers = Vec::new();
     let mut has_failed = false;
     let mut done = 0;
@@ -161,6 +173,7 @@ fn read(asked: &Asked, weights: &ReadyWeights) -> Result<Vec<u8>, String> {
 /// What answers: a device that is opened for the first picture that can be read.
 struct Device<'a> {
     context: &'a Context,
+    tune: TuneArgs,
     weights: &'a ReadyWeights,
     /// Pictures that were asked for.
     pictures: usize,
@@ -177,9 +190,20 @@ impl Device<'_> {
         let (gpu, predictor) = match &mut self.opened {
             Some(opened) => opened,
             None => {
-                let gpu = self.context.open_gpu_within(self.memory_budget)?;
                 let ReadyWeights { file, model, options, preprocess, .. } = self.weights;
                 let batch = BATCH.min(self.pictures);
+                let purpose = Purpose::Infer { runs: self.pictures.div_ceil(batch) };
+                let gpu = self.tune.open_gpu(self.context, self.memory_budget, false, |_| {
+                    Ok(Workload {
+                        model,
+                        options: options.clone(),
+                        purpose,
+                        batch,
+                        max_pass: batch,
+                        state_buffers: 0,
+                        precision: self.precision,
+                    })
+                })?;
                 let predictor = Predictor::new(&gpu, model, options, preprocess, file, batch, self.pictures, self.precision)?;
                 self.opened.insert((gpu, predictor))
             }

@@ -22,6 +22,9 @@ mod summary;
 mod table;
 mod train;
 mod train_args;
+mod tune;
+mod tune_worker;
+mod tuning;
 mod weights_args;
 
 use clap::{Parser, Subcommand};
@@ -35,8 +38,8 @@ Exit codes: 0 done; 1 failed; 2 usage; 3 no adapter; 4 device lost; 5 out of mem
 6 bad data or weights; 7 training diverged; 8 self-check failed; 130 interrupted after saving.
 
 Environment: NIN_WGPU_DEVICE as --device; NIN_WGPU_MEMORY_BUDGET as --memory-budget; NIN_WGPU_DATA a folder with
-data sets; NIN_WGPU_CACHE_DIR a folder for compiled kernels, NIN_WGPU_NO_CACHE=1 keeps none; WGPU_BACKEND (vulkan,
-metal, dx12, gl) and WGPU_ADAPTER_NAME restrict the adapters; NO_COLOR switches colours off.";
+data sets; NIN_WGPU_CACHE_DIR a folder for compiled kernels and what tuning finds, NIN_WGPU_NO_CACHE=1 keeps none;
+WGPU_BACKEND (vulkan, metal, dx12, gl) and WGPU_ADAPTER_NAME restrict the adapters; NO_COLOR switches colours off.";
 
 /// Network in Network on any GPU: trains and uses image classifiers through WGSL kernels.
 #[derive(Parser)]
@@ -81,6 +84,11 @@ enum Verb {
     Dump(dump::Args),
     /// Prove every kernel on this adapter against a reference in double precision
     Check(check::Args),
+    /// Measure which kernels are fastest on this adapter for a model, and keep the result
+    Tune(tune::Args),
+    /// Measures what `tuning` asks for on standard input
+    #[command(hide = true)]
+    TuneWorker,
 }
 
 /// Runs the program with the process's arguments and returns its exit code.
@@ -128,6 +136,8 @@ fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Bench(args) => bench::run(args, context),
         Verb::Dump(args) => dump::run(args, context),
         Verb::Check(args) => check::run(args, context),
+        Verb::Tune(args) => tune::run(args, context),
+        Verb::TuneWorker => tune_worker::run(context),
     }
 }
 
@@ -193,6 +203,9 @@ mod tests {
             "nin-wgpu bench --precision f64",
             "nin-wgpu summary",
             "nin-wgpu dump plan",
+            "nin-wgpu tune --batch-size 0",
+            "nin-wgpu tune --budget 0",
+            "nin-wgpu train --model nin --data mnist --tune slowly",
         ] {
             assert_eq!(parse(line).err().map(|e| e.exit_code()), Some(2), "{line}");
         }

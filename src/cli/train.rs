@@ -1,20 +1,22 @@
 //! `nin-wgpu train`: trains a model, or goes on with a run.
 
-use super::context::Context;
+use super::context::{Context, OpenedGpu};
 use super::error::{Exit, Failure};
 use super::format;
 use super::interrupt;
 use super::memory_args::BatchSize;
 use super::progress::Progress;
 use super::train_args::Args;
+use super::tuning::{Level, Workload};
+use crate::models::Purpose;
 use crate::train::run_dir::RunDir;
-use crate::train::trainer::{TrainOutcome, TrainRequest, train};
+use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, optimizer, train};
 use crate::weights::label;
 
 /// Trains to the end, or until Ctrl-C, and says where the weights are.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let request = request(args)?;
-    let gpu = context.open_gpu_within(request.config.memory_budget)?;
+    let gpu = open_gpu(args, &request, context)?;
     let stop = interrupt::watch(context.is_quiet())?;
     let mut progress = Progress::new(context);
     let outcome = train(&gpu, request, &mut progress, &stop);
@@ -29,6 +31,31 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// The device with its choice of kernels: that of the run to resume, or that of the flags.
+fn open_gpu<'a>(args: &Args, request: &TrainRequest, context: &'a Context) -> Result<OpenedGpu<'a>, Failure> {
+    let config = &request.config;
+    let budget = config.memory_budget;
+    if request.resume.is_some() {
+        let mut gpu = context.open_gpu_within(budget)?;
+        gpu.use_choices(config.kernels.clone());
+        return Ok(gpu);
+    }
+    let Some(model) = args.model else { return context.open_gpu_within(budget) };
+    args.tune.open_gpu(context, budget, false, |_| {
+        let (batch, max_pass) = (config.images_per_update(), config.batch_size);
+        let state_buffers = optimizer(config).state_buffers().len();
+        Ok(Workload {
+            model,
+            options: model_options(config),
+            purpose: Purpose::Train,
+            batch,
+            max_pass,
+            state_buffers,
+            precision: config.precision,
+        })
+    })
+}
+
 fn request(args: &Args) -> Result<TrainRequest, Failure> {
     let budget = args.memory.budget()?;
     let mut config = match &args.resume {
@@ -40,13 +67,19 @@ fn request(args: &Args) -> Result<TrainRequest, Failure> {
         None => args.resolve()?,
     };
     config.memory_budget = budget.or(config.memory_budget);
+    let batch_size_auto = args.batch_size == Some(BatchSize::Auto) && args.resume.is_none();
+    if batch_size_auto && matches!(args.tune.tune, Some(Level::Quick | Level::Full)) {
+        return Err(Failure::Usage(
+            "--batch-size auto and --tune: what is measured holds for one batch size; give a number, or leave --tune out".into(),
+        ));
+    }
     Ok(TrainRequest {
         config,
         out: args.out.clone().filter(|_| args.resume.is_none()),
         resume: args.resume.clone(),
         initial_weights: args.initial_weights.clone(),
         command: command(),
-        batch_size_auto: args.batch_size == Some(BatchSize::Auto) && args.resume.is_none(),
+        batch_size_auto,
     })
 }
 

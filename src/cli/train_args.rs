@@ -3,6 +3,7 @@
 use super::error::Failure;
 use super::memory_args::{BatchSize, MemoryArgs};
 use super::model_args::model;
+use super::tuning::TuneArgs;
 use crate::models::Model;
 use crate::train::config::{Augment, ConfigError, Init, Optimizer, Precision, SaveDtype, Schedule, TrainConfig};
 use crate::train::defaults::ADAM_LR;
@@ -112,6 +113,8 @@ pub struct Args {
     /// Number format: f32, or mixed for activations and filters in 16 bits
     #[arg(long, value_name = "KIND", help_heading = "Training")]
     pub precision: Option<Precision>,
+    #[command(flatten)]
+    pub tune: TuneArgs,
     /// Folder for the run's files, new or empty [default: runs/NAME-N]
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     pub out: Option<PathBuf>,
@@ -155,6 +158,9 @@ impl Args {
             && out != resume
         {
             return Err(Failure::Usage("--out and --resume name different folders; a run goes on in its own: leave --out out".into()));
+        }
+        if self.tune.tune.is_some() {
+            return Err(Failure::Usage("--tune and --resume: a run goes on with the kernels in its config.toml; leave --tune out".into()));
         }
         for change in self.changes() {
             let mut changed = saved.clone();
@@ -369,6 +375,7 @@ mod tests {
             ("--resume r --model nin-cifar", "--model"),
             ("--resume r --no-shuffle", "--no-shuffle"),
             ("--resume r --out s", "--out"),
+            ("--resume r --tune off", "--tune"),
         ] {
             let failure = parse(line).check_resumed(&saved).unwrap_err();
             assert!(failure.to_string().starts_with(flag), "{failure}");

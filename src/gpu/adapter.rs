@@ -17,6 +17,8 @@ pub struct AdapterDescription {
     pub kind: &'static str,
     /// Driver name and version.
     pub driver: String,
+    /// The vendor's and the device's number, as the bus or the driver gives them.
+    pub ids: [u32; 2],
     /// Names and values of the limits that matter here.
     pub limits: Vec<(&'static str, u64)>,
     /// Names of the optional features it offers.
@@ -87,6 +89,7 @@ pub(super) fn describe(index: usize, adapter: &Adapter) -> AdapterDescription {
         backend: backend_name(info.backend),
         kind: kind_name(info.device_type),
         driver: [info.driver.as_str(), info.driver_info.as_str()].join(" ").trim().to_string(),
+        ids: [info.vendor, info.device],
         limits: vec![
             ("max_buffer_size", limits.max_buffer_size),
             ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
@@ -146,6 +149,7 @@ pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::F
         max_texture_bytes: texture_bytes(limits.max_texture_dimension_2d.into()),
         memory_budget: None,
         offset_alignment: limits.min_storage_buffer_offset_alignment.max(limits.min_uniform_buffer_offset_alignment).into(),
+        choices: Default::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use super::pacing::{self, Grid};
 use super::pipeline_cache::PipelineCache;
 use super::pipelines::Pipelines;
 use super::{AdapterDescription, GpuError};
-use crate::kernels::{DeviceClass, Target};
+use crate::kernels::{Choices, DeviceClass, Target};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -131,6 +131,11 @@ impl Gpu {
             return Ok(());
         }
         Err(GpuError::MissingFeature { adapter: self.adapter.name.clone(), feature: "SHADER_F16" })
+    }
+
+    /// From now on convolutions are lowered as `choices` say, where they apply.
+    pub fn use_choices(&mut self, choices: Choices) {
+        self.target.choices = Arc::new(choices);
     }
 
     /// As [`Gpu::target`], with what is left of the memory budget beside the buffers there are but for `reused` bytes of them.

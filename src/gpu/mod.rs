@@ -16,6 +16,7 @@ mod program;
 mod readback;
 mod roofline;
 mod timing;
+pub mod tuner;
 pub mod verify;
 
 pub use adapter::{AdapterDescription, adapters, probe};

@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 
 /// What outputs and scratch memory hold before a kernel runs: a NaN in single and in half precision, so that whatever it fails to write is seen.
-const UNWRITTEN: u32 = 0x7fc0_7fc1;
+pub(super) const UNWRITTEN: u32 = 0x7fc0_7fc1;
 
 /// The verdict on one operation.
 #[derive(Clone, Debug, PartialEq)]
@@ -239,8 +239,13 @@ fn execute(
 }
 
 /// What rounding to half precision may change: a unit of 2^-11, of 2^-25 where numbers are subnormal.
-fn storing(value: f64) -> f64 {
+pub(super) fn storing(value: f64) -> f64 {
     (value.abs() * 2f64.powi(-11)).max(2f64.powi(-25))
+}
+
+/// Whether half precision holds a number exactly.
+pub(super) fn is_held(value: f64) -> bool {
+    f64::from(round_to_f16(value as f32)) == value
 }
 
 /// The largest error as a share of the tolerance, or the first element that is off. Storing in half precision may add half a
@@ -255,7 +260,7 @@ fn compare(fact: &Fact, memory: &[f32], expected: &Tensor, scale: &Tensor, toler
             Tolerance::Sum { factor } => factor * 2f64.powi(-24) * scale.abs(),
             Tolerance::Relative { relative, absolute } => relative * want.abs() + absolute,
         };
-        let is_held = tolerance == Tolerance::Exact && f64::from(round_to_f16(*want as f32)) == *want;
+        let is_held = tolerance == Tolerance::Exact && is_held(*want);
         let allowed = if fact.element == Element::F16 && !is_held { allowed + storing(*want) } else { allowed };
         let is_rounded = tolerance == Tolerance::Exact && !is_integer(fact);
         let want = if is_rounded { f64::from(*want as f32) } else { *want };

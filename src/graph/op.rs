@@ -1,7 +1,7 @@
 //! The contract of an operation: everything the compiler and the tests need to know about a layer.
 
 use super::{Graph, GraphError, ValueId};
-use crate::kernels::{Dispatch, Kernel, Step, Target};
+use crate::kernels::{Dispatch, Kernel, Problem, Step, Target};
 use crate::shape::{Element, Fact, ShapeError};
 use crate::tensor::Tensor;
 use std::fmt;
@@ -61,6 +61,11 @@ pub trait Op: fmt::Debug + Send + Sync {
     /// The part this operation can play in fusion.
     fn fusion(&self) -> Fusion {
         Fusion::None
+    }
+
+    /// What tuning may choose kernels for; `None` where there is but one way to compute it.
+    fn problem(&self, _inputs: &[&Fact], _outputs: &[&Fact]) -> Option<Problem> {
+        None
     }
 
     /// Multiply-adds of one execution.

@@ -1,7 +1,12 @@
 //! The kernel table generated from `shaders/`, and the plain-data dispatch that names a kernel and its operands.
 
+mod choices;
+
+pub use choices::{Choice, Choices, Problem};
+
 use crate::shape::Element;
 use std::fmt;
+use std::sync::Arc;
 
 /// One entry point of one shader, as reflected by the build script.
 pub struct Kernel {
@@ -134,6 +139,8 @@ pub struct Target {
     pub memory_budget: Option<u64>,
     /// Alignment of a binding's offset in bytes.
     pub offset_alignment: u64,
+    /// Choices that were measured on the device; where there is none, or one that does not apply, rules choose.
+    pub choices: Arc<Choices>,
 }
 
 /// [`Target::texture_reuse`] as measured on llvmpipe.
@@ -188,6 +195,7 @@ impl Target {
             max_texture_bytes: texture_bytes(8192),
             memory_budget: None,
             offset_alignment: 256,
+            choices: Arc::default(),
         }
     }
 
@@ -201,13 +209,14 @@ impl Target {
     /// Targets that differ from this one in what decides between kernels of its class: together they get every kernel
     /// that the device may be given.
     pub fn with_every_choice(&self) -> Vec<Target> {
-        let little = Target { little_work: u64::MAX, ..self.clone() };
+        let base = Target { choices: Arc::default(), ..self.clone() };
+        let little = Target { little_work: u64::MAX, ..base.clone() };
         match self.class {
-            DeviceClass::Integrated | DeviceClass::Discrete => vec![self.clone(), Target { filling_workgroups: 1, ..self.clone() }],
+            DeviceClass::Integrated | DeviceClass::Discrete => vec![base.clone(), Target { filling_workgroups: 1, ..base }],
             DeviceClass::Cpu if self.little_work == u64::MAX => vec![little],
             DeviceClass::Cpu => {
-                let much = Target { little_work: 0, subgroup: None, ..self.clone() };
-                let with_subgroups = |texture_reuse| self.subgroup.map(|_| Target { little_work: 0, texture_reuse, ..self.clone() });
+                let much = Target { little_work: 0, subgroup: None, ..base.clone() };
+                let with_subgroups = |texture_reuse| self.subgroup.map(|_| Target { little_work: 0, texture_reuse, ..base.clone() });
                 [little, much].into_iter().chain(with_subgroups(0)).chain(with_subgroups(u64::MAX)).collect()
             }
         }

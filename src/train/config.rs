@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::digest::hex;
+use crate::kernels::Choices;
 use crate::passes::CompileOptions;
 use crate::shape::Element;
 use crate::weights::{ErrorKind, MAX_CHANNELS, MAX_SIDE};
@@ -213,6 +214,9 @@ pub struct TrainConfig {
     pub memory_budget: Option<u64>,
     /// Random changes to training pictures.
     pub augment: Augment,
+    /// Kernels of convolutions that were chosen by measuring, not by rules: they decide how sums are rounded.
+    #[serde(default, skip_serializing_if = "Choices::is_empty")]
+    pub kernels: Choices,
 }
 
 /// A flag with a value that cannot be.

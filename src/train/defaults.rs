@@ -1,6 +1,7 @@
 //! What each model is trained with where no flag says otherwise, with its source.
 
 use super::config::{Augment, ConfigError, Init, Optimizer, Precision, SaveDtype, Schedule, TrainConfig};
+use crate::kernels::Choices;
 
 /// Models that [`TrainConfig::defaults`] knows.
 pub const MODELS: [&str; 4] = ["nin", "nin-cifar", "nin-imagenet", "nin-small"];
@@ -72,6 +73,7 @@ fn d2l(model: &str) -> TrainConfig {
         log_every: 50,
         memory_budget: None,
         augment: Augment::NONE,
+        kernels: Choices::default(),
     }
 }
 

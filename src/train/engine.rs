@@ -514,6 +514,11 @@ impl ForwardEngine {
         Ok(ForwardEngine { loaded, purpose, batch, classes, ring: ReadbackRing::new(gpu, bytes, READBACKS) })
     }
 
+    /// The graph that is run.
+    pub fn graph(&self) -> &Graph {
+        &self.loaded.network.compiled.graph
+    }
+
     /// Images of one run.
     pub fn batch(&self) -> usize {
         self.batch

@@ -1,6 +1,5 @@
 //! A training run from its configuration to its weights.
 
-use super::TrainError;
 use super::checkpoint::{Checkpoint, RunningSums};
 use super::config::{self, ConfigError, TrainConfig};
 use super::engine::{ForwardEngine, StepResult, TrainEngine};
@@ -10,12 +9,15 @@ use super::plot;
 use super::resident::{ResidentImages, Room, epoch_batches};
 use super::run_dir::{RunDir, RunLog};
 use super::schedule::learning_rate;
+use super::{RunError, TrainError};
 use crate::data::framing::Polarity;
 use crate::data::{self, Dataset, Order, batches_per_epoch};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, tuner};
+use crate::kernels::Problem;
 use crate::models::{InputOptions, Model, ModelOptions, Purpose, largest_batch};
 use crate::ops::{Augment, Optimizer};
-use crate::weights::{self, Metadata, NamedTensor, Preprocess};
+
+use crate::weights::{self, Metadata, NamedTensor, Preprocess, label};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -184,7 +186,8 @@ impl Run {
             config.batch_size = fit_batch_size(gpu, &config, model, &dataset, observer)?;
         }
         let budget = gpu.target().memory_budget;
-        if resumed.is_some() && config.memory_budget != budget {
+        let other_budget = resumed.is_some() && config.memory_budget != budget;
+        if other_budget {
             observer.note("the memory budget is another than before: gradients may be summed in other parts, and round otherwise");
         }
         config.memory_budget = budget;
@@ -236,6 +239,16 @@ impl Run {
             let resident = resident_test.as_ref();
             Some(ForwardEngine::beside(gpu, &engine, model, &options, &input, Purpose::Evaluate, batch, resident, switches)?)
         };
+
+        let graphs = std::iter::once(engine.graph()).chain(evaluator.as_ref().map(ForwardEngine::graph));
+        let problems: Vec<Problem> = graphs.flat_map(tuner::problems).map(|posed| posed.problem).collect();
+        let kernels = gpu.target().choices.only(&problems);
+        match &resumed {
+            None => config.kernels = kernels,
+            // With another budget a pass may have other convolutions, which were not measured.
+            Some(_) if other_budget || config.kernels == kernels => {}
+            Some(dir) => return Err(RunError::Different { path: label(dir.path()), what: "choice of kernels" }.into()),
+        }
 
         let dir = match (resumed, &request.out) {
             (Some(dir), _) => dir,

@@ -11,6 +11,7 @@ mod startup;
 mod support;
 mod torch;
 mod train;
+mod tune;
 mod usage;
 mod weights;
 
@@ -48,6 +49,7 @@ fn main() {
         ("startup", startup::TESTS),
         ("bench", bench::TESTS),
         ("mixed", mixed::TESTS),
+        ("tune", tune::TESTS),
         ("memory", memory::TESTS),
         #[cfg(unix)]
         ("interrupt", interrupt::TESTS),

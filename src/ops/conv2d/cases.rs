@@ -44,7 +44,7 @@ impl Direction {
 }
 
 impl ShapeCase {
-    fn op(&self, direction: Direction) -> Arc<dyn Op> {
+    pub(super) fn op(&self, direction: Direction) -> Arc<dyn Op> {
         let window = self.window;
         let [_, h, w] = self.input;
         match direction {
@@ -55,7 +55,7 @@ impl ShapeCase {
     }
 
     /// Facts of the inputs of the direction, and the length of the sums it computes.
-    fn inputs(&self, direction: Direction) -> (Vec<Fact>, usize) {
+    pub(super) fn inputs(&self, direction: Direction) -> (Vec<Fact>, usize) {
         let [c, h, w] = self.input;
         let [kh, kw] = self.window.kernel;
         let [oh, ow] = self.window.output([h, w]).unwrap_or([1, 1]);
@@ -95,13 +95,15 @@ pub fn exact_case(shape: &ShapeCase, direction: Direction) -> Case {
     })
 }
 
+/// Whole numbers up to this, multiplied in pairs and summed `sum_length` times, rarely exceed what half precision holds.
+pub(super) fn half_radius(sum_length: usize) -> u32 {
+    ((1024.0 / (sum_length as f64).sqrt()).sqrt() as u32).clamp(1, 4)
+}
+
 /// Whole numbers up to 4 whose sums are likely far below the 2048 up to which half precision holds whole numbers; those that
 /// are not may be off by its rounding.
 pub fn exact_half_case(shape: &ShapeCase, direction: Direction) -> Case {
-    shape.case(direction, Tolerance::Exact, "exact", |fact, seed, sum_length| {
-        let radius = ((1024.0 / (sum_length as f64).sqrt()).sqrt() as u32).clamp(1, 4);
-        random_integers(&fact.shape, seed, radius)
-    })
+    shape.case(direction, Tolerance::Exact, "exact", |fact, seed, sum_length| random_integers(&fact.shape, seed, half_radius(sum_length)))
 }
 
 /// Reals, to within `8 · 2^-24` of the sum of absolute products.

@@ -1,14 +1,18 @@
 //! Two-dimensional convolution with bias (cross-correlation, as in every framework), and its gradients.
 
 mod cases;
+mod choose;
 mod lower;
+mod problem;
 mod reference;
+mod variant;
 
 pub use cases::{Direction, ShapeCase, exact_case, exact_half_case, real_case};
 pub(super) use cases::{cases, half_cases};
+pub use problem::Task;
 
 use crate::graph::{Gradient, GraphError, Lowered, Lowering, Op, ValueId};
-use crate::kernels::Step;
+use crate::kernels::{Problem, Step};
 use crate::shape::{Fact, ShapeError, Window};
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -92,6 +96,10 @@ impl Op for Conv2d {
         (!self.relu).then(|| Arc::new(Conv2d { relu: true, ..self.clone() }) as Arc<dyn Op>)
     }
 
+    fn problem(&self, inputs: &[&Fact], outputs: &[&Fact]) -> Option<Problem> {
+        Some(problem::problem(self.name(), &self.window, inputs[0], outputs[0]))
+    }
+
     fn macs(&self, inputs: &[&Fact], outputs: &[&Fact]) -> u64 {
         let [_, c, kh, kw] = inputs[1].shape.four();
         outputs[0].shape.elements() as u64 * (c * kh * kw) as u64
@@ -130,6 +138,10 @@ impl Op for Conv2dBackwardInput {
         (!self.mask).then(|| Arc::new(Conv2dBackwardInput { mask: true, ..self.clone() }) as Arc<dyn Op>)
     }
 
+    fn problem(&self, inputs: &[&Fact], outputs: &[&Fact]) -> Option<Problem> {
+        Some(problem::problem(self.name(), &self.window, outputs[0], inputs[0]))
+    }
+
     fn macs(&self, inputs: &[&Fact], _outputs: &[&Fact]) -> u64 {
         let [_, c, kh, kw] = inputs[1].shape.four();
         inputs[0].shape.elements() as u64 * (c * kh * kw) as u64
@@ -159,6 +171,10 @@ impl Op for Conv2dBackwardWeight {
     fn reference(&self, inputs: &[Tensor], _step: &Step) -> Vec<Tensor> {
         let (dweight, dbias) = reference::backward_weight(&self.window, &inputs[0], &inputs[1]);
         vec![dweight, dbias]
+    }
+
+    fn problem(&self, inputs: &[&Fact], _outputs: &[&Fact]) -> Option<Problem> {
+        Some(problem::problem(self.name(), &self.window, inputs[0], inputs[1]))
     }
 
     fn macs(&self, inputs: &[&Fact], outputs: &[&Fact]) -> u64 {

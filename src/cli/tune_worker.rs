@@ -1,0 +1,93 @@
+//! The process that measures kernels, started by [`super::tuning`] and no affair of users.
+//!
+//! The job comes as JSON on standard input. What is found goes to the cache; a line on standard output tells of each
+//! finding, or that the device does not come back and this process wants to be ended.
+
+use super::context::Context;
+use super::error::{Exit, Failure};
+use crate::gpu::cache_dir;
+use crate::gpu::tuner::{Finding, Identity, TuneOptions, TuningCache, Watchdog, faults, tune};
+use crate::graph::Lowered;
+use crate::kernels::Problem;
+use serde::{Deserialize, Serialize};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+/// Name of the hidden verb.
+pub const VERB: &str = "tune-worker";
+
+/// The line that asks to be ended.
+pub const STALLED: &str = "stalled";
+
+/// What to measure.
+#[derive(Serialize, Deserialize)]
+pub struct Job {
+    /// In this order.
+    pub problems: Vec<Problem>,
+    /// Try all candidates.
+    pub full: bool,
+    /// Seconds.
+    pub budget_s: f64,
+}
+
+/// Time for opening the device.
+const OPENING: Duration = Duration::from_secs(30);
+/// Time for whoever started this process to end it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Measures and keeps what is found.
+pub fn run(context: &Context) -> Result<Exit, Failure> {
+    let watchdog = Watchdog::new(|| {
+        say(STALLED);
+        std::thread::sleep(GRACE);
+        // Nobody is there. Exiting in order would wait for the device.
+        std::process::abort();
+    });
+    watchdog.arm(OPENING);
+    let wrong = |why: String| Failure::Usage(format!("{VERB}: {why}"));
+    let job: Job = serde_json::from_reader(io::stdin().lock()).map_err(|error| wrong(error.to_string()))?;
+    let budget = Duration::try_from_secs_f64(job.budget_s).map_err(|error| wrong(error.to_string()))?;
+    let folder = cache_dir().ok_or_else(|| wrong("there is no folder for caches".into()))?;
+    let gpu = context.open_gpu_to_measure(None)?;
+    let (mut cache, _) = TuningCache::open(&folder, Identity::of(&gpu));
+    forgive_interrupts(&folder, Identity::of(&gpu))?;
+    watchdog.disarm();
+
+    let plant = |rules: &Lowered| faults::planted(rules, faults::Stall::MINUTES);
+    let plants_faults = std::env::var_os("NIN_WGPU_TUNE_FAULTS").is_some_and(|value| value == "1");
+    let options = TuneOptions {
+        budget,
+        watchdog: Some(&watchdog),
+        plant: plants_faults.then_some(&plant),
+        ..if job.full { TuneOptions::full() } else { TuneOptions::quick() }
+    };
+    tune(&gpu, &job.problems, &mut cache, &options, &mut |finding| say(&line(finding)))
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    Ok(Exit::Done)
+}
+
+/// What the user stops is no fault of the candidate that is being tried.
+fn forgive_interrupts(folder: &Path, identity: Identity) -> Result<(), Failure> {
+    let (cache, _) = TuningCache::open(folder, identity);
+    ctrlc::set_handler(move || {
+        cache.cancel_trial();
+        std::process::exit(i32::from(Exit::Interrupted.code()));
+    })
+    .map_err(|error| Failure::Failed(format!("interrupts cannot be watched: {error}")))
+}
+
+fn line(finding: &Finding) -> String {
+    let Finding { problem, choice, rules, rules_ms, ms, .. } = finding;
+    match (rules_ms, ms) {
+        (Some(rules_ms), Some(ms)) if choice != rules => format!("{problem}: {choice}, {ms:.2} ms instead of {rules_ms:.2} ms"),
+        (Some(rules_ms), _) => format!("{problem}: {rules} as by rules, {rules_ms:.2} ms"),
+        (None, _) => format!("{problem}: {rules} as by rules, not measured"),
+    }
+}
+
+/// Whoever reads may have gone; there is nowhere to report that.
+fn say(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+}

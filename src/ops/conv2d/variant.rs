@@ -1,0 +1,269 @@
+//! The kernels there are for a convolution, and the rules that choose one where nothing was measured.
+
+use crate::kernels::{Conv2dParams, DeviceClass, Target};
+
+/// Which of the shader files computes a convolution. All have the same entry points and bindings, and results that
+/// differ by rounding only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Variant {
+    /// `conv2d_lanes`: CPU devices, channels in memory multiples of 4 on both sides.
+    Lanes,
+    /// `conv2d_lanes_small`: as `Lanes`, for little work.
+    LanesSmall,
+    /// `conv2d_lanes_narrow`: CPU devices, 1 to 3 input channels, outputs a multiple of 4: first layers.
+    LanesNarrow,
+    /// `conv2d_lanes_narrow_small`: as `LanesNarrow`, for little work.
+    LanesNarrowSmall,
+    /// `conv2d_lanes_scalar`: CPU devices, any channels.
+    LanesScalar,
+    /// `conv2d_subgroup_8`: as `Lanes`, where subgroups are 8 lanes wide.
+    Subgroup8,
+    /// `conv2d_subgroup_16`: as `Lanes`, where subgroups are 16 lanes wide.
+    Subgroup16,
+    /// `conv2d_subgroup_textures_8`: as `Subgroup8`, where values are loaded several times.
+    SubgroupTextures8,
+    /// `conv2d_subgroup_textures_16`: as `Subgroup16`, where values are loaded several times.
+    SubgroupTextures16,
+    /// `conv2d_subgroup_narrow_8`: as `LanesNarrow`, where subgroups are 8 lanes wide.
+    SubgroupNarrow8,
+    /// `conv2d_subgroup_narrow_16`: as `LanesNarrow`, where subgroups are 16 lanes wide.
+    SubgroupNarrow16,
+    /// `conv2d_gemm_128x128`: GPUs, channels in memory multiples of 4 on both sides.
+    Gemm128x128,
+    /// `conv2d_gemm_128x96`: as `Gemm128x128`, for channel counts that fill its tiles better.
+    Gemm128x96,
+    /// `conv2d_gemm_64x64`: as `Gemm128x128`, for integrated GPUs and for few tiles.
+    Gemm64x64,
+    /// `conv2d_gemm_narrow`: GPUs, 1 to 3 input channels, outputs a multiple of 4: first layers.
+    GemmNarrow,
+    /// `conv2d_tiled`: GPUs, any channels.
+    Tiled,
+}
+
+/// Results of a workgroup.
+pub(super) struct Tiling {
+    /// Pixels of a forward or input-gradient tile.
+    pub pixels: u32,
+    /// Channels of a forward or input-gradient tile; output channels of a weight-gradient tile.
+    pub channels: u32,
+    /// Rows (ky, kx, c) of a weight-gradient tile.
+    pub rows: u32,
+    /// Tiles in one workgroup.
+    pub per_workgroup: u32,
+}
+
+/// What a direction computes, as a matrix: `rows` by `channels` results.
+pub(super) enum Results {
+    /// Rows are pixels.
+    Pixels { rows: u32, channels: u32 },
+    /// Rows are those of the weight: (ky, kx, c).
+    Weights { rows: u32, channels: u32 },
+}
+
+/// Whether compiling large kernels would take longer than all the work there is.
+pub(super) fn is_little(target: &Target, params: &Conv2dParams) -> bool {
+    let sums = u64::from(params.batch * params.out_h * params.out_w) * u64::from(params.out_c);
+    sums * u64::from(params.kernel_h * params.kernel_w * params.in_c) < target.little_work
+}
+
+impl Variant {
+    /// Every one.
+    const ALL: [Variant; 16] = [
+        Self::Lanes,
+        Self::LanesSmall,
+        Self::LanesNarrow,
+        Self::LanesNarrowSmall,
+        Self::LanesScalar,
+        Self::Subgroup8,
+        Self::Subgroup16,
+        Self::SubgroupTextures8,
+        Self::SubgroupTextures16,
+        Self::SubgroupNarrow8,
+        Self::SubgroupNarrow16,
+        Self::Gemm128x128,
+        Self::Gemm128x96,
+        Self::Gemm64x64,
+        Self::GemmNarrow,
+        Self::Tiled,
+    ];
+
+    /// The shader's name behind `conv2d_`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lanes => "lanes",
+            Self::LanesSmall => "lanes_small",
+            Self::LanesNarrow => "lanes_narrow",
+            Self::LanesNarrowSmall => "lanes_narrow_small",
+            Self::LanesScalar => "lanes_scalar",
+            Self::Subgroup8 => "subgroup_8",
+            Self::Subgroup16 => "subgroup_16",
+            Self::SubgroupTextures8 => "subgroup_textures_8",
+            Self::SubgroupTextures16 => "subgroup_textures_16",
+            Self::SubgroupNarrow8 => "subgroup_narrow_8",
+            Self::SubgroupNarrow16 => "subgroup_narrow_16",
+            Self::Gemm128x128 => "gemm_128x128",
+            Self::Gemm128x96 => "gemm_128x96",
+            Self::Gemm64x64 => "gemm_64x64",
+            Self::GemmNarrow => "gemm_narrow",
+            Self::Tiled => "tiled",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|variant| variant.name() == name)
+    }
+
+    /// Those that compute forward and the weight gradient on a device, for such channels. Where a driver cannot compile
+    /// large kernels, the small ones.
+    pub fn possible(target: &Target, params: &Conv2dParams) -> Vec<Self> {
+        let only_small = target.little_work == u64::MAX;
+        let has_subgroups_of = |lanes| target.subgroup == Some(lanes) && !only_small;
+        let (eight, sixteen) = (has_subgroups_of(8), has_subgroups_of(16));
+        let candidates: &[(Self, bool)] = match (target.class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
+            (DeviceClass::Integrated | DeviceClass::Discrete, true, true) => {
+                &[(Self::Gemm64x64, true), (Self::Gemm128x128, true), (Self::Gemm128x96, true), (Self::Tiled, true)]
+            }
+            (DeviceClass::Integrated | DeviceClass::Discrete, false, true) => &[(Self::GemmNarrow, true), (Self::Tiled, true)],
+            (DeviceClass::Integrated | DeviceClass::Discrete, _, false) => &[(Self::Tiled, true)],
+            (DeviceClass::Cpu, true, true) => &[
+                (Self::Subgroup8, eight),
+                (Self::Subgroup16, sixteen),
+                (Self::SubgroupTextures8, eight),
+                (Self::SubgroupTextures16, sixteen),
+                (Self::Lanes, !only_small),
+                (Self::LanesSmall, true),
+                (Self::LanesScalar, true),
+            ],
+            (DeviceClass::Cpu, false, true) => &[
+                (Self::SubgroupNarrow8, eight),
+                (Self::SubgroupNarrow16, sixteen),
+                (Self::LanesNarrow, !only_small),
+                (Self::LanesNarrowSmall, true),
+                (Self::LanesScalar, true),
+            ],
+            (DeviceClass::Cpu, _, false) => &[(Self::LanesScalar, true)],
+        };
+        candidates.iter().filter(|(_, is_possible)| *is_possible).map(|(variant, _)| *variant).collect()
+    }
+
+    /// Whether it is there for what the others cannot do, or do not do in time, and hardly ever the fastest of several.
+    pub fn is_stopgap(self) -> bool {
+        matches!(self, Self::LanesSmall | Self::LanesNarrowSmall | Self::LanesScalar | Self::Tiled)
+    }
+
+    /// Whether its kernels of forward and of the input gradient take tiles in either order.
+    pub fn has_orders(self) -> bool {
+        matches!(
+            self,
+            Self::Subgroup8
+                | Self::Subgroup16
+                | Self::SubgroupTextures8
+                | Self::SubgroupTextures16
+                | Self::SubgroupNarrow8
+                | Self::SubgroupNarrow16
+        )
+    }
+
+    /// The variant that brings this one's operands into textures first, and the loads of one of this one's lanes for 1024
+    /// multiply-adds; `None` where there is no such variant.
+    pub fn through_textures(self) -> Option<(Self, u64)> {
+        match self {
+            Self::Subgroup8 => Some((Self::SubgroupTextures8, 12)),
+            Self::Subgroup16 => Some((Self::SubgroupTextures16, 8)),
+            _ => None,
+        }
+    }
+
+    /// Whether it reads its operands from textures.
+    pub fn reads_textures(self) -> bool {
+        matches!(self, Self::SubgroupTextures8 | Self::SubgroupTextures16)
+    }
+
+    /// The variant whose input gradient stands in for this one's: narrow layers come first and rarely need that
+    /// gradient, so they have no kernel of their own for it.
+    pub fn for_backward_input(self) -> Self {
+        match self {
+            Self::LanesNarrow | Self::LanesNarrowSmall | Self::SubgroupNarrow8 | Self::SubgroupNarrow16 => Self::LanesScalar,
+            Self::GemmNarrow => Self::Tiled,
+            other => other,
+        }
+    }
+
+    /// CPU devices run barriers and workgroup memory badly, so they get the lanes; `vec4` loads need whole quads. Small
+    /// tiles where compiling large ones would take longer than computing; tiles of subgroups are the largest, and good
+    /// where at least half of a tile is used.
+    pub fn choose(target: &Target, params: &Conv2dParams, results: &Results) -> Self {
+        let is_little = is_little(target, params);
+        let subgroups = |eight: Self, sixteen: Self| {
+            let variant = match target.subgroup {
+                Some(8) => eight,
+                Some(16) => sixteen,
+                _ => return None,
+            };
+            (variant.use_of_tiles(results) >= 0.5).then_some(variant)
+        };
+        match (target.class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
+            (DeviceClass::Integrated, true, true) => Self::Gemm64x64,
+            (DeviceClass::Discrete, true, true) => Self::gemm(target, results),
+            (DeviceClass::Integrated | DeviceClass::Discrete, false, true) => Self::GemmNarrow,
+            (DeviceClass::Integrated | DeviceClass::Discrete, _, false) => Self::Tiled,
+            (DeviceClass::Cpu, true, true) if is_little => Self::LanesSmall,
+            (DeviceClass::Cpu, true, true) => subgroups(Self::Subgroup8, Self::Subgroup16).unwrap_or(Self::Lanes),
+            (DeviceClass::Cpu, false, true) if is_little => Self::LanesNarrowSmall,
+            (DeviceClass::Cpu, false, true) => subgroups(Self::SubgroupNarrow8, Self::SubgroupNarrow16).unwrap_or(Self::LanesNarrow),
+            (DeviceClass::Cpu, _, false) => Self::LanesScalar,
+        }
+    }
+
+    /// The tiles for a discrete GPU: of the large ones those that are used best, unless they are too few to fill it.
+    fn gemm(target: &Target, results: &Results) -> Self {
+        let large = if Self::Gemm128x96.use_of_tiles(results) > Self::Gemm128x128.use_of_tiles(results) {
+            Self::Gemm128x96
+        } else {
+            Self::Gemm128x128
+        };
+        match results {
+            Results::Pixels { rows, channels } if large.workgroups(*rows, *channels) < target.filling_workgroups.into() => Self::Gemm64x64,
+            // Splits of the reduction fill the device, but a tile that is mostly padding is wasted work.
+            Results::Weights { .. } if large.use_of_tiles(results) < 0.5 * Self::Gemm64x64.use_of_tiles(results) => Self::Gemm64x64,
+            _ => large,
+        }
+    }
+
+    /// The share of its tiles' results that are results of the convolution.
+    fn use_of_tiles(self, results: &Results) -> f64 {
+        let tiling = self.tiling();
+        let (rows, tile_rows, channels) = match results {
+            Results::Pixels { rows, channels } => (*rows, tiling.pixels, *channels),
+            Results::Weights { rows, channels } => (*rows, tiling.rows, *channels),
+        };
+        let share = |used: u32, tile: u32| f64::from(used) / f64::from(used.next_multiple_of(tile));
+        share(rows, tile_rows) * share(channels, tiling.channels)
+    }
+
+    pub fn tiling(self) -> Tiling {
+        match self {
+            Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 4, per_workgroup: 16 },
+            Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 16 },
+            Self::LanesScalar => Tiling { pixels: 4, channels: 4, rows: 4, per_workgroup: 16 },
+            Self::Subgroup8 | Self::SubgroupTextures8 | Self::SubgroupNarrow8 => {
+                Tiling { pixels: 64, channels: 32, rows: 64, per_workgroup: 1 }
+            }
+            Self::Subgroup16 | Self::SubgroupTextures16 | Self::SubgroupNarrow16 => {
+                Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1 }
+            }
+            Self::Gemm128x128 => Tiling { pixels: 128, channels: 128, rows: 128, per_workgroup: 1 },
+            Self::Gemm128x96 | Self::GemmNarrow => Tiling { pixels: 128, channels: 96, rows: 128, per_workgroup: 1 },
+            Self::Gemm64x64 => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1 },
+            Self::Tiled => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1 },
+        }
+    }
+
+    /// Workgroups for `pixels` by `channels` results.
+    pub fn workgroups(self, pixels: u32, channels: u32) -> u64 {
+        let tiling = self.tiling();
+        let tiles = u64::from(pixels.div_ceil(tiling.pixels)) * u64::from(channels.div_ceil(tiling.channels));
+        tiles.div_ceil(tiling.per_workgroup.into())
+    }
+}
