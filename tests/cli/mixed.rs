@@ -24,19 +24,27 @@ fn mixed_learns_as_f32_does() {
     let at = |name: &str| word(folder.path().join(name));
     let data = mini_fashion();
     let train = |precision: &str| {
-        let more = ["--limit-train", "1500", "--limit-test", "500", "--log-every", "20", "--precision", precision, "--out", &at(precision)];
-        run(&small_run(&data, &more)).done();
-        metrics(&folder.path().join(precision)).into_iter().filter(|line| line.get("train_loss").is_some()).collect::<Vec<_>>()
+        let more = ["--limit-train", "1500", "--limit-test", "500", "--log-every", "10", "--precision", precision, "--out", &at(precision)];
+        // Adam at its small rate leaves the plateau at the start by itself; at the recipe's rate rounding decides when a run
+        // leaves it, and two runs in f32 with other kernels lie as far apart.
+        run(&small_run(&data, &[&more[..], &["--optimizer", "adam", "--schedule", "constant", "--warmup-epochs", "0"]].concat())).done();
+        metrics(&folder.path().join(precision))
     };
     let (single, mixed) = (train("f32"), train("mixed"));
+    let epochs = |lines: &[serde_json::Value]| lines.iter().filter(|line| line.get("train_loss").is_some()).cloned().collect::<Vec<_>>();
+    let losses = |lines: &[serde_json::Value]| lines.iter().filter_map(|line| line.get("loss")?.as_f64()).collect::<Vec<_>>();
+    let (single_losses, mixed_losses) = (losses(&single), losses(&mixed));
+    assert!(single_losses.len() >= 8 && single_losses.len() == mixed_losses.len());
+    for (one, other) in single_losses.iter().zip(&mixed_losses) {
+        assert!((one - other).abs() < 0.02 * one, "{single_losses:?} {mixed_losses:?}");
+    }
+    assert!(single_losses.last() < Some(&(0.7 * single_losses[0])), "{single_losses:?}");
+    let (single, mixed) = (epochs(&single), epochs(&mixed));
     assert_eq!(keys(&single[1]), ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "seconds"]);
     assert_eq!(keys(&mixed[1])[6..], ["loss_scale", "skipped_steps"]);
     assert!(number(&mixed[1], "loss_scale") >= 1.0 && number(&mixed[1], "skipped_steps") < 20.0, "{}", mixed[1]);
-    // A tenth of the data, so that neither has settled; they stay close all the same.
     let (a, b) = (&single[1], &mixed[1]);
-    assert!(number(b, "train_loss") < number(&mixed[0], "train_loss"), "{mixed:?}");
-    assert!((number(a, "train_loss") - number(b, "train_loss")).abs() < 0.1 * number(a, "train_loss"), "{a} {b}");
-    assert!((number(a, "test_acc") - number(b, "test_acc")).abs() < 0.08, "{a} {b}");
+    assert!((number(a, "test_acc") - number(b, "test_acc")).abs() < 0.04, "{a} {b}");
     let log = fs::read_to_string(folder.path().join("mixed/train.log")).unwrap();
     assert!(log.contains("loss scale") && log.contains("skipped"), "{log}");
 }

@@ -61,7 +61,7 @@ fn tune_finds_keeps_and_reports() {
     let cache = tempfile::tempdir().unwrap();
     let tune = |more: &[&str]| run_in(cache.path(), &[&SMALL, more].concat()).done();
     let first = tune(&["--json"]).json();
-    assert_eq!(keys(&first), ["adapter", "driver", "model", "mode", "batch_size", "seconds", "cache", "problems"]);
+    assert_eq!(keys(&first), ["adapter", "driver", "model", "mode", "batch_size", "precision", "seconds", "cache", "problems"]);
     assert_eq!((text(&first, "model"), text(&first, "mode"), &first["batch_size"]), ("nin-small", "train", &Value::from(4)));
     assert_eq!(Path::new(text(&first, "cache")), cache_file(cache.path()));
     let layers: usize = array(&first, "problems").iter().map(|entry| array(entry, "layers").len()).sum();
