@@ -16,6 +16,8 @@ pub struct Module {
     pub subgroups: bool,
     /// Whether it uses f16, which a device may lack.
     pub f16: bool,
+    /// Whether it multiplies matrices on units that a device may lack.
+    pub matrices: bool,
     /// The same shader with activations in half precision; its entry points and uniforms are these.
     pub half: Option<Box<Module>>,
     pub uniforms: Vec<UniformStruct>,
@@ -69,10 +71,11 @@ pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
     let message = |error: naga::WithSpan<naga::valid::ValidationError>| error.emit_to_string_with_path(source, &path);
     let validate = |capabilities| Validator::new(ValidationFlags::all(), capabilities).validate(&module).map_err(message);
     // The least that the shader asks of a device.
-    let all = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16;
+    let optional = [Capabilities::SUBGROUP, Capabilities::SHADER_FLOAT16, Capabilities::COOPERATIVE_MATRIX];
+    let all = optional.into_iter().collect();
     let mut info = validate(all)?;
     let mut needed = all;
-    for left_out in [Capabilities::SUBGROUP, Capabilities::SHADER_FLOAT16] {
+    for left_out in optional {
         if let Ok(enough) = validate(needed - left_out) {
             (info, needed) = (enough, needed - left_out);
         }
@@ -125,8 +128,8 @@ pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
     if entries.is_empty() {
         return Err(format!("{path}: no entry point; files that are only imported belong in shaders/shared/"));
     }
-    let (subgroups, f16) = (needed.contains(Capabilities::SUBGROUP), needed.contains(Capabilities::SHADER_FLOAT16));
-    Ok(Module { name: name.to_string(), summary: header(source), subgroups, f16, half: None, uniforms, entries })
+    let [subgroups, f16, matrices] = optional.map(|capability| needed.contains(capability));
+    Ok(Module { name: name.to_string(), summary: header(source), subgroups, f16, matrices, half: None, uniforms, entries })
 }
 
 /// Whether a binding is an array of f16, or of vectors of them.

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::error::{Exit, Failure};
 use super::memory_args::{BatchSize, MemoryArgs};
 use super::model_args::{AdaptArgs, count, model};
-use super::tuning::{TuneArgs, Workload};
+use super::tuning::{TuneArgs, Workload, trusted};
 use crate::gpu::{Gpu, roofline};
 use crate::models::{Model, Purpose};
 use crate::train::bench::{BenchRequest, Mode, Spread, Steps, bench, largest_batch_of};
@@ -89,12 +89,13 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         check_folder(path)?;
     }
     let mode = args.mode.into();
-    let gpu = args.tune.open_gpu(context, budget, true, |gpu| {
+    let mut gpu = args.tune.open_gpu(context, budget, true, |gpu| {
         if args.batch_size == Some(BatchSize::Auto) {
             config.batch_size = largest_batch_of(gpu, args.model, &config, mode)?;
         }
         Ok(args.workload(&config))
     })?;
+    config.precision = trusted(&mut gpu, config.precision, false, context)?;
     if !gpu.has_timestamps() {
         let layers = if args.json { "layers stays empty" } else { "kernels are timed one by one from outside, waiting included" };
         context.note(&format!("note: this adapter has no timestamps: {layers}"));

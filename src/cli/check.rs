@@ -5,6 +5,7 @@ use super::error::{Exit, Failure};
 use super::table::{Align, Table};
 use crate::gpu::AdapterDescription;
 use crate::gpu::verify::{Verdict, self_check};
+use crate::kernels::{MatrixUnits, Target};
 use serde::Serialize;
 
 /// Arguments of the verb.
@@ -57,7 +58,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if args.json {
         context.print_json(&report(gpu.adapter(), passed, &verdicts))?;
     } else {
-        context.print(&text(gpu.adapter(), &verdicts, context.paint()))?;
+        context.print(&text(gpu.adapter(), units(gpu.target()), &verdicts, context.paint()))?;
     }
     Ok(if passed { Exit::Done } else { Exit::CheckFailed })
 }
@@ -66,7 +67,18 @@ fn report<'a>(adapter: &'a AdapterDescription, passed: bool, verdicts: &'a [Verd
     Report { adapter: &adapter.name, driver: &adapter.driver, passed, verdicts: verdicts.iter().map(Entry::from).collect() }
 }
 
-fn text(adapter: &AdapterDescription, verdicts: &[Verdict], paint: Paint) -> String {
+/// What there is for mixed precision.
+fn units(target: &Target) -> &'static str {
+    match (target.f16, target.matrix_units) {
+        (false, _) => "No half precision: kernels in f32 only.",
+        (true, MatrixUnits::None) => "Half precision without matrix units.",
+        (true, MatrixUnits::Sixteen) => "Half precision with matrix units for 16 x 16.",
+        (true, MatrixUnits::Eight) => "Half precision with matrix units for 8 x 8.",
+        (true, MatrixUnits::Emulated) => "Half precision with emulated matrix units.",
+    }
+}
+
+fn text(adapter: &AdapterDescription, units: &str, verdicts: &[Verdict], paint: Paint) -> String {
     let mut table = Table::new(&[
         ("layer", Align::Left),
         ("direction", Align::Left),
@@ -94,7 +106,7 @@ fn text(adapter: &AdapterDescription, verdicts: &[Verdict], paint: Paint) -> Str
         _ => format!("{} {failed} of {cases} cases differ from the reference", paint.red("FAIL:")),
     };
     format!(
-        "{} ({}, {})\nThe worst error is in per cent of what rounding may cause.\n\n{}\n{failures}{end}\n",
+        "{} ({}, {})\n{units}\nThe worst error is in per cent of what rounding may cause.\n\n{}\n{failures}{end}\n",
         adapter.name,
         adapter.backend,
         adapter.driver,
@@ -131,7 +143,7 @@ mod tests {
             json,
             r#"{"adapter":"llvmpipe","driver":"Mesa","passed":false,"verdicts":[{"layer":"conv2d","direction":"forward","cases":3,"verdict":"fail","worst":0.25,"failed":["5x5: off by 2"]}]}"#
         );
-        let text = text(&adapter(), &[verdict(&[]), verdict(&["5x5: off by 2"])], Paint::NONE);
+        let text = text(&adapter(), "Half precision without matrix units.", &[verdict(&[]), verdict(&["5x5: off by 2"])], Paint::NONE);
         assert!(text.contains("5x5: off by 2") && text.contains("1 of 6 cases"), "{text}");
     }
 }

@@ -50,6 +50,9 @@ pub enum Failure {
     /// Anything without an exit code of its own.
     #[error("{0}")]
     Failed(String),
+    /// The device computes wrongly.
+    #[error("{0}")]
+    SelfCheck(String),
     /// The adapter, its driver or its memory.
     #[error(transparent)]
     Gpu(#[from] GpuError),
@@ -100,6 +103,7 @@ impl Failure {
             Failure::Usage(_) => USAGE,
             Failure::BadData(_) => BAD_DATA,
             Failure::Failed(_) => Exit::FAILED,
+            Failure::SelfCheck(_) => Exit::CheckFailed.code(),
             Failure::Gpu(error) => of_gpu(error),
             Failure::Data(error) => of_data(error),
             Failure::Weights(error) => of_kind(error.kind()),

@@ -7,7 +7,7 @@ use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
 use super::table::{Align, Table};
-use super::tuning::{TuneArgs, Workload};
+use super::tuning::{TuneArgs, Workload, trusted};
 use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::{self, Dataset, OpenOptions, Split};
 use crate::models::Purpose;
@@ -91,7 +91,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 
     let batch = args.batch_size.min(source.len());
     let ReadyWeights { file, model, options, preprocess, .. } = &ready;
-    let gpu = args.tune.open_gpu(context, budget, false, |_| {
+    let mut gpu = args.tune.open_gpu(context, budget, false, |_| {
         Ok(Workload {
             model,
             options: options.clone(),
@@ -102,8 +102,9 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             precision: args.precision,
         })
     })?;
+    let precision = trusted(&mut gpu, args.precision, false, context)?;
     let counter = Counter::new(context, source.len());
-    let evaluation = evaluate(&gpu, model, options, preprocess, file, source, batch, args.precision, &mut |done| counter.set(done))?;
+    let evaluation = evaluate(&gpu, model, options, preprocess, file, source, batch, precision, &mut |done| counter.set(done))?;
     drop(counter);
     if args.json {
         let Evaluation { images, loss, top1, top5, ref confusion } = evaluation;

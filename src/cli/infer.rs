@@ -8,7 +8,7 @@ use super::error::{Exit, Failure};
 use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
-use super::tuning::{TuneArgs, Workload};
+use super::tuning::{TuneArgs, Workload, trusted};
 use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::DataError;
 use crate::data::framing::{Target, prepare};
@@ -193,7 +193,7 @@ impl Device<'_> {
                 let ReadyWeights { file, model, options, preprocess, .. } = self.weights;
                 let batch = BATCH.min(self.pictures);
                 let purpose = Purpose::Infer { runs: self.pictures.div_ceil(batch) };
-                let gpu = self.tune.open_gpu(self.context, self.memory_budget, false, |_| {
+                let mut gpu = self.tune.open_gpu(self.context, self.memory_budget, false, |_| {
                     Ok(Workload {
                         model,
                         options: options.clone(),
@@ -204,7 +204,8 @@ impl Device<'_> {
                         precision: self.precision,
                     })
                 })?;
-                let predictor = Predictor::new(&gpu, model, options, preprocess, file, batch, self.pictures, self.precision)?;
+                let precision = trusted(&mut gpu, self.precision, false, self.context)?;
+                let predictor = Predictor::new(&gpu, model, options, preprocess, file, batch, self.pictures, precision)?;
                 self.opened.insert((gpu, predictor))
             }
         };

@@ -7,7 +7,7 @@ use super::interrupt;
 use super::memory_args::BatchSize;
 use super::progress::Progress;
 use super::train_args::Args;
-use super::tuning::{Level, Workload};
+use super::tuning::{Level, Workload, trusted};
 use crate::models::Purpose;
 use crate::train::run_dir::RunDir;
 use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, optimizer, train};
@@ -15,8 +15,9 @@ use crate::weights::label;
 
 /// Trains to the end, or until Ctrl-C, and says where the weights are.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let request = request(args)?;
-    let gpu = open_gpu(args, &request, context)?;
+    let mut request = request(args)?;
+    let mut gpu = open_gpu(args, &request, context)?;
+    request.config.precision = trusted(&mut gpu, request.config.precision, request.resume.is_some(), context)?;
     let stop = interrupt::watch(context.is_quiet())?;
     let mut progress = Progress::new(context);
     let outcome = train(&gpu, request, &mut progress, &stop);

@@ -7,7 +7,7 @@ use super::context::{Context, OpenedGpu};
 use super::error::Failure;
 use super::tune_worker::{Job, STALLED, VERB};
 use crate::gpu::tuner::{Identity, Posed, TuneOptions, TuningCache, problems};
-use crate::gpu::{Gpu, cache_dir};
+use crate::gpu::{Gpu, HalfProof, cache_dir, prove_half};
 use crate::kernels::Problem;
 use crate::models::{InputOptions, Model, ModelOptions, Purpose, compile};
 use crate::train::config::Precision;
@@ -112,6 +112,31 @@ impl TuneArgs {
         gpu.use_choices(choices);
         Ok(gpu)
     }
+}
+
+/// The number format to go on with: mixed precision only where the device proves to compute rightly in it, and its matrix
+/// units only where they do. Whatever is left out is a warning; what goes on with a run that began in mixed precision fails.
+pub fn trusted(gpu: &mut OpenedGpu<'_>, precision: Precision, is_resumed: bool, context: &Context) -> Result<Precision, Failure> {
+    if precision == Precision::F32 {
+        return Ok(precision);
+    }
+    let HalfProof { matrix_units, storage } = prove_half(gpu)?;
+    let name = gpu.adapter().name.clone();
+    if let (Some(why), true) = (&storage, is_resumed) {
+        return Err(Failure::SelfCheck(format!(
+            "{name} computes wrongly in half precision ({}), and a run keeps its precision: go on with it on another device",
+            one_line(why, 300)
+        )));
+    }
+    if let Some(why) = storage {
+        context.note(&format!("warning: {name} computes wrongly in half precision ({}); going on in f32", one_line(&why, 300)));
+        return Ok(Precision::F32);
+    }
+    if let Some(why) = matrix_units {
+        context.note(&format!("warning: the matrix units of {name} compute wrongly ({}); going on without them", one_line(&why, 300)));
+        gpu.forbid_matrix_units();
+    }
+    Ok(precision)
 }
 
 /// How long measuring takes at most, but for what was begun.

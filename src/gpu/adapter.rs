@@ -1,7 +1,7 @@
 //! Lists adapters and chooses one.
 
 use super::GpuError;
-use crate::kernels::{DeviceClass, LITTLE_WORK, TEXTURE_REUSE, Target, texture_bytes};
+use crate::kernels::{DeviceClass, LITTLE_WORK, MatrixUnits, TEXTURE_REUSE, Target, texture_bytes};
 use wgpu::{Adapter, Backend, DeviceType};
 
 /// An adapter as `nin-wgpu devices` shows it.
@@ -106,13 +106,62 @@ pub(super) fn describe(index: usize, adapter: &Adapter) -> AdapterDescription {
 /// Features that kernels can use.
 pub(super) const FEATURES: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_F16);
 
+/// Workgroup memory in bytes that the kernels for matrix units take.
+const MATRIX_WORKGROUP_BYTES: u32 = 32 << 10;
+
+/// The matrix units that kernels may use: they count on subgroups of 32 invocations, which Apple's GPUs have though Metal does
+/// not say so. `NIN_WGPU_MATRIX_UNITS=off` leaves them alone, `emulated` runs their kernels in ordinary arithmetic.
+fn matrix_units(adapter: &Adapter, limits: &wgpu::Limits, has_f16: bool) -> MatrixUnits {
+    if !has_f16 || limits.max_compute_workgroup_storage_size < MATRIX_WORKGROUP_BYTES {
+        return MatrixUnits::None;
+    }
+    match std::env::var("NIN_WGPU_MATRIX_UNITS").as_deref() {
+        Ok("off") => return MatrixUnits::None,
+        Ok("emulated") => return MatrixUnits::Emulated,
+        _ => {}
+    }
+    if !adapter.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        return MatrixUnits::None;
+    }
+    let properties = adapter.cooperative_matrix_properties();
+    let multiplies = |size: u32| {
+        properties.iter().any(|p| {
+            [p.m_size, p.n_size, p.k_size] == [size; 3]
+                && p.ab_type == wgpu::CooperativeScalarType::F16
+                && p.cr_type == wgpu::CooperativeScalarType::F32
+        })
+    };
+    let info = adapter.get_info();
+    let of_32 = info.backend == Backend::Metal || (info.subgroup_min_size, info.subgroup_max_size) == (32, 32);
+    match () {
+        () if of_32 && multiplies(16) => MatrixUnits::Sixteen,
+        () if of_32 && multiplies(8) => MatrixUnits::Eight,
+        () => MatrixUnits::None,
+    }
+}
+
 /// What a device of the adapter is opened with: all it can do and those features of `wanted` that it has, or WebGPU's defaults
 /// and no features where `NIN_WGPU_DEFAULT_LIMITS=1`.
 pub(super) fn limits_and_features(adapter: &Adapter, wanted: wgpu::Features) -> (wgpu::Limits, wgpu::Features) {
     if std::env::var_os("NIN_WGPU_DEFAULT_LIMITS").is_some_and(|v| v == "1") {
         return (wgpu::Limits::default(), wgpu::Features::empty());
     }
-    (adapter.limits(), adapter.features() & wanted)
+    let limits = adapter.limits();
+    let mut features = adapter.features() & wanted;
+    let units = matrix_units(adapter, &limits, features.contains(wgpu::Features::SHADER_F16));
+    features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, matches!(units, MatrixUnits::Sixteen | MatrixUnits::Eight));
+    (limits, features)
+}
+
+/// Leave for experimental features, where any is asked for.
+pub(super) fn experimental(features: wgpu::Features) -> wgpu::ExperimentalFeatures {
+    if !features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        return wgpu::ExperimentalFeatures::disabled();
+    }
+    // SAFETY: what wgpu does not check of cooperative matrices is that whole subgroups take part and that loads and stores
+    // stay inside their arrays. The kernels call them in uniform control flow, at places fixed by their tiles, which the
+    // emulation of the same text proves; `prove_half` runs them before they are trusted.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
 /// The adapter that [`super::Gpu::open`] would open, and the facts that kernels and memory would be planned by, without opening
@@ -142,6 +191,7 @@ pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::F
         little_work: if info.name.contains("SwiftShader") { u64::MAX } else { LITTLE_WORK },
         subgroup: has_subgroups.then_some(info.subgroup_min_size),
         f16: features.contains(wgpu::Features::SHADER_F16),
+        matrix_units: matrix_units(adapter, limits, features.contains(wgpu::Features::SHADER_F16)),
         filling_workgroups: class.filling_workgroups(),
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,

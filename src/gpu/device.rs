@@ -7,7 +7,7 @@ use super::pacing::{self, Grid};
 use super::pipeline_cache::PipelineCache;
 use super::pipelines::Pipelines;
 use super::{AdapterDescription, GpuError};
-use crate::kernels::{Choices, DeviceClass, Target};
+use crate::kernels::{Choices, DeviceClass, MatrixUnits, Target};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -71,6 +71,7 @@ impl Gpu {
             label: Some("nin-wgpu"),
             required_limits: limits.clone(),
             required_features: features,
+            experimental_features: adapter::experimental(features),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         }))
@@ -131,6 +132,11 @@ impl Gpu {
             return Ok(());
         }
         Err(GpuError::MissingFeature { adapter: self.adapter.name.clone(), feature: "SHADER_F16" })
+    }
+
+    /// From now on no kernel is for matrix units.
+    pub fn forbid_matrix_units(&mut self) {
+        self.target.matrix_units = MatrixUnits::None;
     }
 
     /// From now on convolutions are lowered as `choices` say, where they apply.

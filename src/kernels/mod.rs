@@ -26,6 +26,8 @@ pub struct Kernel {
     pub subgroups: bool,
     /// Whether its shader uses f16: only for targets with [`Target::f16`].
     pub f16: bool,
+    /// Whether its shader uses matrix units: only for targets with [`MatrixUnits::Sixteen`] or [`MatrixUnits::Eight`].
+    pub matrices: bool,
     /// The same kernel with activations and filters stored in half precision; absent where it has none of them.
     pub half: Option<&'static Kernel>,
     /// What the entry point uses, by binding index.
@@ -124,6 +126,8 @@ pub struct Target {
     pub subgroup: Option<u32>,
     /// Whether kernels may use f16.
     pub f16: bool,
+    /// What multiplies matrices of f16, in mixed precision.
+    pub matrix_units: MatrixUnits,
     /// Workgroups that keep every core or compute unit busy.
     pub filling_workgroups: u32,
     /// Largest storage binding in bytes.
@@ -169,6 +173,20 @@ pub enum DeviceClass {
     Discrete,
 }
 
+/// Units that multiply small matrices of f16 and sum in f32, which a subgroup of 32 invocations shares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MatrixUnits {
+    /// None, or none that kernels may use.
+    #[default]
+    None,
+    /// For matrices of 16 x 16: NVIDIA's and, where all subgroups have 32 invocations, others'.
+    Sixteen,
+    /// For matrices of 8 x 8: Apple's.
+    Eight,
+    /// None, but the kernels of [`MatrixUnits::Sixteen`] run in ordinary arithmetic: for proving them.
+    Emulated,
+}
+
 impl DeviceClass {
     /// [`Target::filling_workgroups`] of a large device of the class: adapters do not say how many cores they have.
     pub fn filling_workgroups(self) -> u32 {
@@ -188,6 +206,7 @@ impl Target {
             little_work: LITTLE_WORK,
             subgroup: None,
             f16: true,
+            matrix_units: MatrixUnits::None,
             filling_workgroups: class.filling_workgroups(),
             max_binding_bytes: 128 << 20,
             max_buffer_bytes: 256 << 20,
@@ -212,7 +231,11 @@ impl Target {
         let base = Target { choices: Arc::default(), ..self.clone() };
         let little = Target { little_work: u64::MAX, ..base.clone() };
         match self.class {
-            DeviceClass::Integrated | DeviceClass::Discrete => vec![base.clone(), Target { filling_workgroups: 1, ..base }],
+            DeviceClass::Integrated | DeviceClass::Discrete => {
+                let without = Target { matrix_units: MatrixUnits::None, ..base.clone() };
+                let all = if base.matrix_units == MatrixUnits::None { vec![base] } else { vec![base, without] };
+                all.into_iter().flat_map(|target| [target.clone(), Target { filling_workgroups: 1, ..target }]).collect()
+            }
             DeviceClass::Cpu if self.little_work == u64::MAX => vec![little],
             DeviceClass::Cpu => {
                 let much = Target { little_work: 0, subgroup: None, ..base.clone() };

@@ -12,6 +12,8 @@ pub const TESTS: &[Test] = &[
     ("mixed_answers_as_f32_does", Half, mixed_answers_as_f32_does),
     ("bench_measures_mixed", Half, bench_measures_mixed),
     ("without_f16_mixed_is_5_and_says_what_is_missing", Device, without_f16_mixed_is_5_and_says_what_is_missing),
+    ("kernels_for_matrix_units_learn_alike", Half, kernels_for_matrix_units_learn_alike),
+    ("what_computes_wrongly_is_left_out_with_a_warning", Half, what_computes_wrongly_is_left_out_with_a_warning),
     ("weights_in_half_precision_are_half_as_large", Device, weights_in_half_precision_are_half_as_large),
 ];
 
@@ -133,6 +135,40 @@ fn without_f16_mixed_is_5_and_says_what_is_missing() {
         assert!(error.contains("SHADER_F16") && error.contains("--precision f32"), "{ran}");
     }
     assert!(!Path::new(&out).exists(), "a run that never began left a folder");
+}
+
+/// The whole of a run through the emulation: forward, both gradients, loss scaling, evaluation.
+fn kernels_for_matrix_units_learn_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = mini_fashion();
+    let losses = |name: &str, units: &str| {
+        let out = folder.path().join(name);
+        let out_word = word(&out);
+        let line = small_run(&data, &["--precision", "mixed", "--lr", "0.005", "--epochs", "1", "--out", &out_word]);
+        finish(&program(&line).env("NIN_WGPU_MATRIX_UNITS", units).output().unwrap()).done();
+        metrics(&out).iter().filter_map(|line| line.get("loss")?.as_f64()).collect::<Vec<_>>()
+    };
+    let (ordinary, emulated) = (losses("ordinary", "off"), losses("emulated", "emulated"));
+    assert!(ordinary.len() == 3 && ordinary != emulated, "were these other kernels? {ordinary:?} {emulated:?}");
+    for (one, other) in ordinary.iter().zip(&emulated) {
+        assert!((one - other).abs() < 2e-3 * one, "{ordinary:?} {emulated:?}");
+    }
+}
+
+fn what_computes_wrongly_is_left_out_with_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, data) = (word(folder.path().join("run")), mini_fashion());
+    let with_fault = |fault: &str, line: &[&str]| finish(&program(line).env("NIN_WGPU_HALF_FAULT", fault).output().unwrap());
+    let bench = ["bench", "--json", "--batch-size", "4", "--steps", "1", "--precision", "mixed"];
+    for (fault, precision, warning) in [("matrix_units", "mixed", "matrix units of"), ("storage", "f32", "going on in f32")] {
+        let ran = with_fault(fault, &bench).done();
+        assert_eq!(ran.json()["precision"], precision);
+        assert!(ran.stderr.contains("warning: ") && ran.stderr.contains(warning), "{ran}");
+    }
+    // A run keeps its precision.
+    run(&small_run(&data, &["--precision", "mixed", "--epochs", "1", "--out", &out])).done();
+    let ran = with_fault("storage", &["train", "--resume", &out]);
+    assert!(ran.fails(8).contains("precision"), "{ran}");
 }
 
 fn weights_in_half_precision_are_half_as_large() {

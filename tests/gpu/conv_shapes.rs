@@ -1,7 +1,7 @@
 //! Convolutions over the shapes of `tests/goldens/conv_shapes.txt`: every direction, whole numbers bit for bit and
 //! reals within the rounding of a sum. Also dispatches and tensors that are too large for simple code.
 
-use crate::kernels::{CLASSES, half_trial, run_all, run_all_as};
+use crate::kernels::{CLASSES, half_trial, run_all, run_all_as, run_on_emulated_units};
 use crate::{Device, trial};
 use libtest_mimic::Trial;
 use nin_wgpu::graph::{Case, Graph, Op, Tolerance, ValueKind};
@@ -48,6 +48,10 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
             run_all_as(gpu, class, some.iter().flat_map(half_cases).collect::<Vec<_>>(), Element::F16)
         }));
     }
+    let some: Vec<_> = shapes.iter().step_by(HALF_STRIDE).cloned().collect();
+    trials.push(half_trial(device, format!("conv_shapes in f16::every_{HALF_STRIDE}th::emulated matrix units"), move |gpu| {
+        run_on_emulated_units(gpu, some.iter().flat_map(half_cases).collect())
+    }));
     trials
 }
 

@@ -5,7 +5,7 @@ use libtest_mimic::Trial;
 use nin_wgpu::gpu::Gpu;
 use nin_wgpu::gpu::verify::run_case;
 use nin_wgpu::graph::Case;
-use nin_wgpu::kernels::{DeviceClass, Target};
+use nin_wgpu::kernels::{DeviceClass, MatrixUnits, Target};
 use nin_wgpu::ops::{Layer, REGISTRY};
 use nin_wgpu::shape::Element;
 
@@ -20,6 +20,12 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
             trials.push(trial(device, name, move |gpu| run_all(gpu, class, (layer.cases)(false))));
         }
     }
+    trials.push(half_trial(device, "registry in f16::conv2d::emulated matrix units", |gpu| {
+        run_on_emulated_units(
+            gpu,
+            REGISTRY.iter().filter(|layer| layer.name == "conv2d").flat_map(|layer| (layer.half_cases)(false)).collect(),
+        )
+    }));
     for layer in REGISTRY.iter().filter(|layer| has_half_kernels(layer)) {
         for (class, label) in CLASSES {
             let name = format!("registry in f16::{}::{label}", layer.name);
@@ -52,7 +58,17 @@ pub fn run_all(gpu: &Gpu, class: DeviceClass, cases: Vec<Case>) -> Result<(), St
 
 /// [`run_all`] with activations and filters stored as `element`.
 pub fn run_all_as(gpu: &Gpu, class: DeviceClass, cases: Vec<Case>, element: Element) -> Result<(), String> {
-    let targets = Target { class, ..gpu.target().clone() }.with_every_choice();
+    run_with(gpu, &Target { class, ..gpu.target().clone() }.with_every_choice(), cases, element)
+}
+
+/// Runs convolutions in half precision as on devices with matrix units, in ordinary arithmetic: large tiles and small ones.
+pub fn run_on_emulated_units(gpu: &Gpu, cases: Vec<Case>) -> Result<(), String> {
+    let target = Target { class: DeviceClass::Discrete, matrix_units: MatrixUnits::Emulated, ..gpu.target().clone() };
+    let targets = [Target { filling_workgroups: 1, ..target.clone() }, Target { filling_workgroups: 1 << 20, ..target }];
+    run_with(gpu, &targets, cases, Element::F16)
+}
+
+fn run_with(gpu: &Gpu, targets: &[Target], cases: Vec<Case>, element: Element) -> Result<(), String> {
     let mut count = 0;
     let mut failed = Vec::new();
     for case in cases {

@@ -8,7 +8,7 @@ use nin_wgpu::gpu::Gpu;
 use nin_wgpu::gpu::tuner::{Candidate, Finding, Identity, TuneOptions, TuningCache, Verdict, faults, problems, tune};
 use nin_wgpu::gpu::verify::{run_case, run_outputs};
 use nin_wgpu::graph::{Case, Lowered};
-use nin_wgpu::kernels::{Choice, Choices, Problem, Target};
+use nin_wgpu::kernels::{Choice, Choices, DeviceClass, MatrixUnits, Problem, Target};
 use nin_wgpu::models::{InputOptions, Model, Purpose, compile};
 use nin_wgpu::ops::conv2d::{Direction, ShapeCase, Task, exact_case, exact_half_case, real_case};
 use nin_wgpu::passes::CompileOptions;
@@ -157,7 +157,9 @@ fn every_candidate_is_right(gpu: &Gpu) -> Result<(), String> {
             let cases = [exact(shape, direction), real_case(shape, direction)];
             let problem = Problem { element, ..single.clone() };
             let task = Task::new(&problem).ok_or("no task")?;
-            let target = Target { class, ..gpu.target().for_runs(usize::MAX) };
+            // Emulated: no device of the test suite has matrix units.
+            let matrix_units = if class == DeviceClass::Discrete { MatrixUnits::Emulated } else { MatrixUnits::None };
+            let target = Target { class, matrix_units, ..gpu.target().for_runs(usize::MAX) };
             for choice in task.candidates(&target, true) {
                 let choices = Arc::new(Choices([(problem.clone(), choice.clone())].into()));
                 for case in &cases {

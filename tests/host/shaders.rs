@@ -14,6 +14,14 @@ const MOST_INVOCATIONS: u32 = 256;
 const MOST_WORKGROUP_BYTES: u32 = 16 << 10;
 const MOST_UNIFORMS: usize = 12;
 
+/// Of kernels for matrix units, which adapters with less are not given.
+const MOST_MATRIX_BYTES: u32 = 32 << 10;
+
+/// Whether a kernel works in the tiles of matrix units, emulated or not.
+fn is_matrix_tile(kernel: &Kernel) -> bool {
+    kernel.matrices || kernel.module.starts_with("conv2d_emulated")
+}
+
 /// Source of every shader by name.
 pub fn modules() -> BTreeMap<&'static str, &'static str> {
     ALL.iter().map(|kernel| (kernel.module, kernel.source)).collect()
@@ -24,17 +32,29 @@ fn subgroup_modules() -> BTreeSet<&'static str> {
     ALL.iter().filter(|kernel| kernel.subgroups).map(|kernel| kernel.module).collect()
 }
 
-/// Shaders that need f16: the twins of those that store activations.
+/// Shaders that need f16: the twins of those that store activations, and those in the tiles of matrix units.
 fn f16_modules() -> BTreeSet<&'static str> {
     ALL.iter().filter(|kernel| kernel.f16).map(|kernel| kernel.module).collect()
 }
 
-/// Parses and validates with no optional capability (64-bit numbers, ...) but subgroups and f16 where the table says so.
+/// Whether a shader is the twin in half precision of another.
+fn is_twin(name: &str) -> bool {
+    name.ends_with("_f16")
+}
+
+/// Shaders that multiply on matrix units, which not all languages of drivers have.
+fn matrix_modules() -> BTreeSet<&'static str> {
+    ALL.iter().filter(|kernel| kernel.matrices).map(|kernel| kernel.module).collect()
+}
+
+/// Parses and validates with no optional capability (64-bit numbers, ...) but subgroups, f16 and matrix units where the table
+/// says so.
 fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
     let mut capabilities = Capabilities::empty();
     capabilities.set(Capabilities::SUBGROUP, subgroup_modules().contains(name));
     capabilities.set(Capabilities::SHADER_FLOAT16, f16_modules().contains(name));
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, matrix_modules().contains(name));
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
@@ -43,9 +63,14 @@ fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
 
 /// Runs a check on every entry point of every shader and lists what failed.
 fn for_every_kernel(check: impl Fn(&Kernel, &Module, &ModuleInfo) -> Result<(), String>) {
+    for_kernels(|_| true, check);
+}
+
+fn for_kernels(concerns: impl Fn(&Kernel) -> bool, check: impl Fn(&Kernel, &Module, &ModuleInfo) -> Result<(), String>) {
     let modules: BTreeMap<_, _> = modules().into_iter().map(|(name, source)| (name, validated(name, source))).collect();
     let failed: Vec<String> = ALL
         .iter()
+        .filter(|kernel| concerns(kernel))
         .filter_map(|kernel| {
             let (module, info) = &modules[kernel.module];
             check(kernel, module, info).err().map(|message| format!("{}: {message}", kernel.name()))
@@ -64,7 +89,7 @@ fn the_table_holds_every_entry_point() {
         .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
         .collect();
     files.sort();
-    let in_single = |name: &&str| !f16_modules().contains(name);
+    let in_single = |name: &&str| !is_twin(name);
     assert_eq!(files, modules().into_keys().filter(in_single).collect::<Vec<_>>());
     for (name, source) in modules() {
         let (module, _) = validated(name, source);
@@ -73,7 +98,7 @@ fn the_table_holds_every_entry_point() {
         in_shader.sort_unstable();
         in_table.sort_unstable();
         // A twin's entry point that would be the same as in single precision is not in the table.
-        if f16_modules().contains(name) {
+        if is_twin(name) {
             in_shader.retain(|entry| in_table.contains(entry));
         }
         assert_eq!(in_shader, in_table, "{name}");
@@ -98,10 +123,12 @@ fn kernels_translate_to_spirv() {
     });
 }
 
+/// Metal has matrices of 8 x 8 since version 2.3, and no larger ones.
 #[test]
 fn kernels_translate_to_msl() {
-    let options = msl::Options { lang_version: (2, 1), ..msl::Options::default() };
-    for_every_kernel(|kernel, module, info| {
+    let has_its_matrices = |kernel: &Kernel| !kernel.matrices || kernel.module.starts_with("conv2d_simdgroup");
+    for_kernels(has_its_matrices, |kernel, module, info| {
+        let options = msl::Options { lang_version: if kernel.matrices { (2, 3) } else { (2, 1) }, ..msl::Options::default() };
         let entry_point = Some((ShaderStage::Compute, kernel.entry.to_string()));
         let pipeline = msl::PipelineOptions { entry_point, ..msl::PipelineOptions::default() };
         let (text, translated) = msl::write_string(module, info, &options, &pipeline).map_err(|e| e.to_string())?;
@@ -115,15 +142,19 @@ fn kernels_translate_to_msl() {
 #[test]
 fn kernels_translate_to_hlsl() {
     let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..hlsl::Options::default() };
-    for_every_kernel(|kernel, module, info| {
-        let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, kernel.entry.to_string())) };
-        let mut text = String::new();
-        let translated = hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None).map_err(|e| e.to_string())?;
-        for name in translated.entry_point_names {
-            name.map_err(|e| e.to_string())?;
-        }
-        if text.contains("numthreads") { Ok(()) } else { Err("no kernel in the text".into()) }
-    });
+    // There is no Direct3D with matrix units that wgpu offers.
+    for_kernels(
+        |kernel| !kernel.matrices,
+        |kernel, module, info| {
+            let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, kernel.entry.to_string())) };
+            let mut text = String::new();
+            let translated = hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None).map_err(|e| e.to_string())?;
+            for name in translated.entry_point_names {
+                name.map_err(|e| e.to_string())?;
+            }
+            if text.contains("numthreads") { Ok(()) } else { Err("no kernel in the text".into()) }
+        },
+    );
 }
 
 #[test]
@@ -136,7 +167,8 @@ fn kernels_keep_to_the_limits_of_every_device() {
         let invocations: u32 = kernel.workgroup_size.iter().product();
         assert!((1..=MOST_INVOCATIONS).contains(&invocations), "{name}: {invocations} invocations");
         assert!(kernel.workgroup_size[2] <= 64, "{name}");
-        assert!(kernel.workgroup_bytes <= MOST_WORKGROUP_BYTES, "{name}: {} bytes of workgroup memory", kernel.workgroup_bytes);
+        let most = if is_matrix_tile(kernel) { MOST_MATRIX_BYTES } else { MOST_WORKGROUP_BYTES };
+        assert!(kernel.workgroup_bytes <= most, "{name}: {} bytes of workgroup memory", kernel.workgroup_bytes);
     }
 }
 
@@ -158,11 +190,15 @@ fn only_convolutions_for_subgroups_need_them() {
 }
 
 #[test]
-fn kernels_ask_for_no_extension_but_f16() {
+fn kernels_ask_for_no_extension_but_f16_and_matrices() {
     for (name, source) in modules() {
         let asked: Vec<&str> =
             source.lines().map(str::trim).filter(|line| line.starts_with("enable ") || line.starts_with("requires ")).collect();
-        let expected: &[&str] = if f16_modules().contains(name) { &["enable f16;"] } else { &[] };
+        let expected: &[&str] = match (f16_modules().contains(name), matrix_modules().contains(name)) {
+            (true, true) => &["enable f16;", "enable wgpu_cooperative_matrix;"],
+            (true, false) => &["enable f16;"],
+            (false, _) => &[],
+        };
         assert_eq!(asked, expected, "{name}");
     }
 }
@@ -184,7 +220,7 @@ fn twins_differ_from_their_kernels_in_what_they_store_only() {
         assert!(!halves.is_empty() && halves.iter().all(|name| allowed.contains(name)), "{name}: {halves:?}");
         assert_eq!(twin.for_elements(&twin.storage().map(|b| b.element).collect::<Vec<_>>()).map(Kernel::name), Some(name));
     }
-    assert_eq!(twins, ALL.iter().filter(|kernel| kernel.f16).count());
+    assert_eq!(twins, ALL.iter().filter(|kernel| is_twin(kernel.module)).count());
     assert!(twins > 50, "{twins}");
 }
 

@@ -44,13 +44,13 @@ impl Identity {
         }
     }
 
-    /// One file for each adapter, driver and class; those of other versions of this program take its place.
-    fn file_name(&self) -> String {
+    /// Name of a file of a kind for each adapter, driver and class; that of another version of this program takes its place.
+    pub(in crate::gpu) fn file_name(&self, kind: &str) -> String {
         let Identity { adapter, backend, driver, ids, class, .. } = self;
         let digest = hex(&Sha256::digest(format!("{adapter}\n{backend}\n{driver}\n{ids:?}\n{class}")));
         let letters = adapter.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
         let slug: String = letters.take(40).collect();
-        format!("tuning-{}-{}.json", slug.trim_matches('-'), &digest[..12])
+        format!("{kind}-{}-{}.json", slug.trim_matches('-'), &digest[..12])
     }
 }
 
@@ -98,7 +98,7 @@ impl TuningCache {
     /// Reads the findings for `identity` in `folder`. A file that is damaged or of another version counts as none; the
     /// second result says so.
     pub fn open(folder: &Path, identity: Identity) -> (Self, Option<String>) {
-        let path = folder.join(identity.file_name());
+        let path = folder.join(identity.file_name("tuning"));
         let mut cache = TuningCache { path, identity, findings: BTreeMap::new(), lost: Vec::new() };
         let note = cache.read().err().map(|why| format!("{} is not used: {why}", cache.path.display()));
         (cache, note)

@@ -15,6 +15,7 @@ static UNCOMPILABLE: Kernel = Kernel {
     divisible: false,
     subgroups: false,
     f16: false,
+    matrices: false,
     half: None,
     bindings: &[],
 };

@@ -3,6 +3,7 @@
 
 use super::variant::{Results, Variant, is_little};
 use crate::kernels::{Choice, Conv2dParams, DeviceClass, Problem, Target};
+use crate::shape::Element;
 
 /// What one core of a CPU device is taken to keep in its own cache: half of the usual megabyte.
 pub(super) const CACHE_BYTES: u64 = 512 << 10;
@@ -40,6 +41,8 @@ pub(super) struct Selector<'a> {
     pub words: u64,
     /// Multiply-adds.
     pub macs: u64,
+    /// How the tensors that are multiplied are stored.
+    pub element: Element,
     /// Bytes of textures that hold the two tensors that are multiplied.
     pub operand_bytes: [u64; 2],
 }
@@ -111,7 +114,7 @@ impl Selector<'_> {
     }
 
     fn by_rules(&self) -> Selected {
-        let variant = Variant::choose(self.target, &self.params, &self.results());
+        let variant = Variant::choose(self.target, &self.params, self.element, &self.results());
         let variant = if self.way == Way::BackwardInput { variant.for_backward_input() } else { variant };
         let textured = variant.through_textures().filter(|(_, loads)| self.textures_pay(*loads));
         let variant = textured.map_or(variant, |(textured, _)| textured);
@@ -126,7 +129,7 @@ impl Selector<'_> {
     }
 
     fn variants(&self) -> Vec<Variant> {
-        let mut variants = Variant::possible(self.target, &self.params);
+        let mut variants = Variant::possible(self.target, &self.params, self.element);
         variants.retain(|variant| !variant.reads_textures() || self.fits_textures());
         if self.way == Way::BackwardInput {
             variants.iter_mut().for_each(|variant| *variant = variant.for_backward_input());

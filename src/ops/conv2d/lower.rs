@@ -1,14 +1,15 @@
 //! Which convolution kernel runs where, and with which constants, workgroups and scratch memory.
 
 use super::choose::{CACHE_BYTES, Selected, Selector, Way};
-use super::variant::Variant;
+use super::variant::{MatrixTile, Variant};
 use super::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight, problem};
 use crate::graph::{Lowered, Lowering, Op, Operand};
 use crate::kernels::{
-    Conv2dParams, Dispatch, Problem, conv2d_gemm_64x64, conv2d_gemm_128x96, conv2d_gemm_128x128, conv2d_gemm_narrow, conv2d_lanes,
-    conv2d_lanes_narrow, conv2d_lanes_narrow_small, conv2d_lanes_scalar, conv2d_lanes_small, conv2d_reduce, conv2d_subgroup_8,
-    conv2d_subgroup_16, conv2d_subgroup_narrow_8, conv2d_subgroup_narrow_16, conv2d_subgroup_textures_8, conv2d_subgroup_textures_16,
-    conv2d_tiled, texture_copy, workgroups_for,
+    Conv2dParams, Dispatch, Problem, conv2d_emulated_64x64, conv2d_emulated_128x96, conv2d_emulated_128x128, conv2d_gemm_64x64,
+    conv2d_gemm_128x96, conv2d_gemm_128x128, conv2d_gemm_narrow, conv2d_lanes, conv2d_lanes_narrow, conv2d_lanes_narrow_small,
+    conv2d_lanes_scalar, conv2d_lanes_small, conv2d_matrix_64x64, conv2d_matrix_128x96, conv2d_matrix_128x128, conv2d_reduce,
+    conv2d_simdgroup_64x64, conv2d_subgroup_8, conv2d_subgroup_16, conv2d_subgroup_narrow_8, conv2d_subgroup_narrow_16,
+    conv2d_subgroup_textures_8, conv2d_subgroup_textures_16, conv2d_tiled, texture_copy, workgroups_for,
 };
 use crate::shape::{Fact, Window, channels_in_memory};
 
@@ -73,7 +74,8 @@ pub(super) fn weight_words(params: &Conv2dParams) -> usize {
 fn select(op: &dyn Op, node: &Lowering<'_>, params: &mut Conv2dParams, way: Way, words: usize, key: impl FnOnce() -> Problem) -> Selected {
     let macs = op.macs(&node.inputs, &node.outputs);
     let operand_bytes = [texture_bytes_of(node.inputs[0]), texture_bytes_of(node.inputs[1])];
-    let selected = Selector { target: node.target, params: *params, way, words: words as u64, macs, operand_bytes }.select(key);
+    let element = node.inputs[0].element;
+    let selected = Selector { target: node.target, params: *params, way, words: words as u64, macs, element, operand_bytes }.select(key);
     params.channels_innermost = selected.channels_innermost.into();
     if selected.splits > 1 || way == Way::BackwardWeight {
         (params.splits, params.per_split) = (selected.splits, selected.per_split);
@@ -120,6 +122,13 @@ pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
         Variant::Gemm64x64 => conv2d_gemm_64x64::forward,
         Variant::GemmNarrow => conv2d_gemm_narrow::forward,
         Variant::Tiled => conv2d_tiled::forward,
+        Variant::Matrix(MatrixTile::T64x64) => conv2d_matrix_64x64::forward,
+        Variant::Matrix(MatrixTile::T128x96) => conv2d_matrix_128x96::forward,
+        Variant::Matrix(MatrixTile::T128x128) => conv2d_matrix_128x128::forward,
+        Variant::Simdgroup64x64 => conv2d_simdgroup_64x64::forward,
+        Variant::Emulated(MatrixTile::T64x64) => conv2d_emulated_64x64::forward,
+        Variant::Emulated(MatrixTile::T128x96) => conv2d_emulated_128x96::forward,
+        Variant::Emulated(MatrixTile::T128x128) => conv2d_emulated_128x128::forward,
     };
     kernel(params, x, weight, bias, y, workgroups).into()
 }
@@ -165,6 +174,13 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
         Variant::Gemm128x96 => conv2d_gemm_128x96::backward_input,
         Variant::Gemm64x64 => conv2d_gemm_64x64::backward_input,
         Variant::GemmNarrow | Variant::Tiled => conv2d_tiled::backward_input,
+        Variant::Matrix(MatrixTile::T64x64) => conv2d_matrix_64x64::backward_input,
+        Variant::Matrix(MatrixTile::T128x96) => conv2d_matrix_128x96::backward_input,
+        Variant::Matrix(MatrixTile::T128x128) => conv2d_matrix_128x128::backward_input,
+        Variant::Simdgroup64x64 => conv2d_simdgroup_64x64::backward_input,
+        Variant::Emulated(MatrixTile::T64x64) => conv2d_emulated_64x64::backward_input,
+        Variant::Emulated(MatrixTile::T128x96) => conv2d_emulated_128x96::backward_input,
+        Variant::Emulated(MatrixTile::T128x128) => conv2d_emulated_128x128::backward_input,
     };
     kernel(params, x, weight, dy, dx, workgroups).into()
 }
@@ -208,6 +224,13 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
         Variant::Gemm64x64 => conv2d_gemm_64x64::backward_weight,
         Variant::GemmNarrow => conv2d_gemm_narrow::backward_weight,
         Variant::Tiled => conv2d_tiled::backward_weight,
+        Variant::Matrix(MatrixTile::T64x64) => conv2d_matrix_64x64::backward_weight,
+        Variant::Matrix(MatrixTile::T128x96) => conv2d_matrix_128x96::backward_weight,
+        Variant::Matrix(MatrixTile::T128x128) => conv2d_matrix_128x128::backward_weight,
+        Variant::Simdgroup64x64 => conv2d_simdgroup_64x64::backward_weight,
+        Variant::Emulated(MatrixTile::T64x64) => conv2d_emulated_64x64::backward_weight,
+        Variant::Emulated(MatrixTile::T128x96) => conv2d_emulated_128x96::backward_weight,
+        Variant::Emulated(MatrixTile::T128x128) => conv2d_emulated_128x128::backward_weight,
     };
     in_two_stages(kernel(params, x, dy, partials, workgroups), reduce, elements, params.splits)
 }

@@ -70,7 +70,8 @@ impl Task {
         };
         let macs = self.op.macs(&self.inputs.iter().collect::<Vec<_>>(), &self.outputs.iter().collect::<Vec<_>>());
         let operand_bytes = [texture_bytes_of(&self.inputs[0]), texture_bytes_of(&self.inputs[1])];
-        let selector = Selector { target, params, way, words: words as u64, macs, operand_bytes };
+        let element = self.inputs[0].element;
+        let selector = Selector { target, params, way, words: words as u64, macs, element, operand_bytes };
         selector.candidates(all).into_iter().map(Choice::from).collect()
     }
 

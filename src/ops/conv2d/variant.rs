@@ -1,6 +1,7 @@
 //! The kernels there are for a convolution, and the rules that choose one where nothing was measured.
 
-use crate::kernels::{Conv2dParams, DeviceClass, Target};
+use crate::kernels::{Conv2dParams, DeviceClass, MatrixUnits, Target};
+use crate::shape::Element;
 
 /// Which of the shader files computes a convolution. All have the same entry points and bindings, and results that
 /// differ by rounding only.
@@ -38,6 +39,23 @@ pub(super) enum Variant {
     GemmNarrow,
     /// `conv2d_tiled`: GPUs, any channels.
     Tiled,
+    /// `conv2d_matrix_*`: matrix units for 16 x 16, f16, channels in memory multiples of 4 on both sides.
+    Matrix(MatrixTile),
+    /// `conv2d_simdgroup_64x64`: matrix units for 8 x 8, f16, channels in memory multiples of 4 on both sides.
+    Simdgroup64x64,
+    /// `conv2d_emulated_*`: `Matrix` in ordinary arithmetic.
+    Emulated(MatrixTile),
+}
+
+/// Results of a workgroup whose subgroups multiply matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MatrixTile {
+    /// 64 x 64.
+    T64x64,
+    /// 128 x 96.
+    T128x96,
+    /// 128 x 128.
+    T128x128,
 }
 
 /// Results of a workgroup.
@@ -68,7 +86,7 @@ pub(super) fn is_little(target: &Target, params: &Conv2dParams) -> bool {
 
 impl Variant {
     /// Every one.
-    const ALL: [Variant; 16] = [
+    const ALL: [Variant; 23] = [
         Self::Lanes,
         Self::LanesSmall,
         Self::LanesNarrow,
@@ -85,6 +103,13 @@ impl Variant {
         Self::Gemm64x64,
         Self::GemmNarrow,
         Self::Tiled,
+        Self::Matrix(MatrixTile::T64x64),
+        Self::Matrix(MatrixTile::T128x96),
+        Self::Matrix(MatrixTile::T128x128),
+        Self::Simdgroup64x64,
+        Self::Emulated(MatrixTile::T64x64),
+        Self::Emulated(MatrixTile::T128x96),
+        Self::Emulated(MatrixTile::T128x128),
     ];
 
     /// The shader's name behind `conv2d_`.
@@ -106,6 +131,13 @@ impl Variant {
             Self::Gemm64x64 => "gemm_64x64",
             Self::GemmNarrow => "gemm_narrow",
             Self::Tiled => "tiled",
+            Self::Matrix(MatrixTile::T64x64) => "matrix_64x64",
+            Self::Matrix(MatrixTile::T128x96) => "matrix_128x96",
+            Self::Matrix(MatrixTile::T128x128) => "matrix_128x128",
+            Self::Simdgroup64x64 => "simdgroup_64x64",
+            Self::Emulated(MatrixTile::T64x64) => "emulated_64x64",
+            Self::Emulated(MatrixTile::T128x96) => "emulated_128x96",
+            Self::Emulated(MatrixTile::T128x128) => "emulated_128x128",
         }
     }
 
@@ -114,9 +146,23 @@ impl Variant {
         Self::ALL.into_iter().find(|variant| variant.name() == name)
     }
 
+    /// Those that multiply on the device's matrix units: in half precision, for whole quads of channels.
+    fn on_matrix_units(target: &Target, params: &Conv2dParams, element: Element) -> Vec<Self> {
+        const TILES: [MatrixTile; 3] = [MatrixTile::T128x128, MatrixTile::T128x96, MatrixTile::T64x64];
+        if element != Element::F16 || !params.in_c.is_multiple_of(4) || !params.out_c.is_multiple_of(4) {
+            return Vec::new();
+        }
+        match target.matrix_units {
+            MatrixUnits::None => Vec::new(),
+            MatrixUnits::Sixteen => TILES.map(Self::Matrix).into(),
+            MatrixUnits::Eight => vec![Self::Simdgroup64x64],
+            MatrixUnits::Emulated => TILES.map(Self::Emulated).into(),
+        }
+    }
+
     /// Those that compute forward and the weight gradient on a device, for such channels. Where a driver cannot compile
     /// large kernels, the small ones.
-    pub fn possible(target: &Target, params: &Conv2dParams) -> Vec<Self> {
+    pub fn possible(target: &Target, params: &Conv2dParams, element: Element) -> Vec<Self> {
         let only_small = target.little_work == u64::MAX;
         let has_subgroups_of = |lanes| target.subgroup == Some(lanes) && !only_small;
         let (eight, sixteen) = (has_subgroups_of(8), has_subgroups_of(16));
@@ -144,7 +190,8 @@ impl Variant {
             ],
             (DeviceClass::Cpu, _, false) => &[(Self::LanesScalar, true)],
         };
-        candidates.iter().filter(|(_, is_possible)| *is_possible).map(|(variant, _)| *variant).collect()
+        let others = candidates.iter().filter(|(_, is_possible)| *is_possible).map(|(variant, _)| *variant);
+        Self::on_matrix_units(target, params, element).into_iter().chain(others).collect()
     }
 
     /// Whether it is there for what the others cannot do, or do not do in time, and hardly ever the fastest of several.
@@ -193,7 +240,11 @@ impl Variant {
     /// CPU devices run barriers and workgroup memory badly, so they get the lanes; `vec4` loads need whole quads. Small
     /// tiles where compiling large ones would take longer than computing; tiles of subgroups are the largest, and good
     /// where at least half of a tile is used.
-    pub fn choose(target: &Target, params: &Conv2dParams, results: &Results) -> Self {
+    pub fn choose(target: &Target, params: &Conv2dParams, element: Element, results: &Results) -> Self {
+        let on_matrix_units = Self::on_matrix_units(target, params, element);
+        if let Some(variant) = Self::of_tiles(&on_matrix_units, target, results) {
+            return variant;
+        }
         let is_little = is_little(target, params);
         let subgroups = |eight: Self, sixteen: Self| {
             let variant = match target.subgroup {
@@ -205,7 +256,10 @@ impl Variant {
         };
         match (target.class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
             (DeviceClass::Integrated, true, true) => Self::Gemm64x64,
-            (DeviceClass::Discrete, true, true) => Self::gemm(target, results),
+            (DeviceClass::Discrete, true, true) => {
+                let tiles = [Self::Gemm128x128, Self::Gemm128x96, Self::Gemm64x64];
+                Self::of_tiles(&tiles, target, results).unwrap_or(Self::Gemm64x64)
+            }
             (DeviceClass::Integrated | DeviceClass::Discrete, false, true) => Self::GemmNarrow,
             (DeviceClass::Integrated | DeviceClass::Discrete, _, false) => Self::Tiled,
             (DeviceClass::Cpu, true, true) if is_little => Self::LanesSmall,
@@ -216,19 +270,18 @@ impl Variant {
         }
     }
 
-    /// The tiles for a discrete GPU: of the large ones those that are used best, unless they are too few to fill it.
-    fn gemm(target: &Target, results: &Results) -> Self {
-        let large = if Self::Gemm128x96.use_of_tiles(results) > Self::Gemm128x128.use_of_tiles(results) {
-            Self::Gemm128x96
-        } else {
-            Self::Gemm128x128
-        };
-        match results {
-            Results::Pixels { rows, channels } if large.workgroups(*rows, *channels) < target.filling_workgroups.into() => Self::Gemm64x64,
+    /// Of variants that differ in their tiles, the smallest last: of the large ones that whose tiles are used best, unless they
+    /// are too few to fill the device. `None` where there is none.
+    fn of_tiles(variants: &[Self], target: &Target, results: &Results) -> Option<Self> {
+        let (small, larger) = variants.split_last()?;
+        let better = |best: Self, other: &Self| if other.use_of_tiles(results) > best.use_of_tiles(results) { *other } else { best };
+        let large = larger.iter().copied().reduce(|best, other| better(best, &other)).unwrap_or(*small);
+        Some(match results {
+            Results::Pixels { rows, channels } if large.workgroups(*rows, *channels) < target.filling_workgroups.into() => *small,
             // Splits of the reduction fill the device, but a tile that is mostly padding is wasted work.
-            Results::Weights { .. } if large.use_of_tiles(results) < 0.5 * Self::Gemm64x64.use_of_tiles(results) => Self::Gemm64x64,
+            Results::Weights { .. } if large.use_of_tiles(results) < 0.5 * small.use_of_tiles(results) => *small,
             _ => large,
-        }
+        })
     }
 
     /// The share of its tiles' results that are results of the convolution.
@@ -253,10 +306,17 @@ impl Variant {
             Self::Subgroup16 | Self::SubgroupTextures16 | Self::SubgroupNarrow16 => {
                 Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1 }
             }
-            Self::Gemm128x128 => Tiling { pixels: 128, channels: 128, rows: 128, per_workgroup: 1 },
-            Self::Gemm128x96 | Self::GemmNarrow => Tiling { pixels: 128, channels: 96, rows: 128, per_workgroup: 1 },
-            Self::Gemm64x64 => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1 },
-            Self::Tiled => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1 },
+            Self::Gemm128x128 | Self::Matrix(MatrixTile::T128x128) | Self::Emulated(MatrixTile::T128x128) => {
+                Tiling { pixels: 128, channels: 128, rows: 128, per_workgroup: 1 }
+            }
+            Self::Gemm128x96 | Self::GemmNarrow | Self::Matrix(MatrixTile::T128x96) | Self::Emulated(MatrixTile::T128x96) => {
+                Tiling { pixels: 128, channels: 96, rows: 128, per_workgroup: 1 }
+            }
+            Self::Gemm64x64
+            | Self::Tiled
+            | Self::Matrix(MatrixTile::T64x64)
+            | Self::Simdgroup64x64
+            | Self::Emulated(MatrixTile::T64x64) => Tiling { pixels: 64, channels: 64, rows: 64, per_workgroup: 1 },
         }
     }
 
