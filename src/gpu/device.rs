@@ -22,6 +22,8 @@ pub struct OpenOptions {
     pub device: Option<String>,
     /// Use the kernels for this class instead of those that suit the adapter; `NIN_WGPU_KERNELS=cpu|integrated|discrete` does the same.
     pub class: Option<DeviceClass>,
+    /// [`MatrixUnits::None`] or [`MatrixUnits::Emulated`] instead of what the adapter has, in half precision.
+    pub matrix_units: Option<MatrixUnits>,
     /// Ask for timestamps where the adapter has them: for measuring only.
     pub timestamps: bool,
     /// How long a submission may take before it is cut, instead of what suits the adapter; `NIN_WGPU_SUBMIT_MS` does the
@@ -94,6 +96,12 @@ impl Gpu {
                 record(&on_lost, GpuError::DeviceLost(one_line(&message)));
             }
         });
+        let mut target = Target { memory_budget: options.memory_budget, ..adapter::target(&chosen, &limits, features, options.class) };
+        if let Some(units @ (MatrixUnits::None | MatrixUnits::Emulated)) = options.matrix_units
+            && target.f16
+        {
+            target.matrix_units = units;
+        }
         let info = chosen.get_info();
         let (pipeline_cache, cache_note) = PipelineCache::open(&device, &info).unzip();
         let alignment = limits.min_uniform_buffer_offset_alignment;
@@ -103,7 +111,7 @@ impl Gpu {
             grid: Grid::new(&device, &queue, alignment),
             longest_submission: longest_submission.unwrap_or_else(|| pacing::longest_submission(info.device_type)),
             details: cache_note.into_iter().collect(),
-            target: Target { memory_budget: options.memory_budget, ..adapter::target(&chosen, &limits, features, options.class) },
+            target,
             meter: Arc::default(),
             has_timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             waited: AtomicU64::new(0),

@@ -2,10 +2,11 @@
 
 use crate::Device;
 use crate::kernels::half_trial;
-use crate::network::{BATCH, SGD, Setup, bits, close, forward_only, gradients, same_bits};
+use crate::memory::plan_is_created;
+use crate::network::{BATCH, SGD, Setup, bits, close, forward_only, gradients, resident, same_bits};
 use libtest_mimic::Trial;
 use nin_wgpu::gpu::{Buffers, Gpu, GpuError, OpenOptions, Program, StepUniforms, Submitter};
-use nin_wgpu::kernels::{DeviceClass, Dispatch, Step};
+use nin_wgpu::kernels::{DeviceClass, Dispatch, MatrixUnits, Step};
 use nin_wgpu::ops::{LossScale, Optimizer};
 use nin_wgpu::passes::{BufferRole, CompileOptions, Pass, PlanOptions, Region, ScheduledDispatch};
 use nin_wgpu::rng::Stream;
@@ -27,6 +28,10 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
         }),
         trial("fused equals unfused", |gpu| same_bits(gpu, MIXED, CompileOptions { fuse: false, ..MIXED })),
         trial("planned equals unplanned", |gpu| same_bits(gpu, MIXED, CompileOptions { plan: PlanOptions { share: false }, ..MIXED })),
+        trial("recomputed equals stored", |gpu| same_bits(gpu, MIXED, CompileOptions { recompute: true, ..MIXED })),
+        trial("resident images equal uploaded ones", |gpu| resident(gpu, MIXED)),
+        trial("the plan is what is created", |_| plan_is_created(MIXED)),
+        trial("gradients::nin-small with emulated matrix units", emulated_gradients),
         trial("fused equals unfused without gradients", |gpu| forward_only(gpu, MIXED)),
         trial("the same run twice", |gpu| same_bits(gpu, MIXED, MIXED)),
         trial("micro-batches", micro_batches),
@@ -301,4 +306,10 @@ fn scaled_updates(gpu: &Gpu) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The whole network with the kernels of matrix units, large tiles and small ones.
+fn emulated_gradients(_: &Gpu) -> Result<(), String> {
+    let options = OpenOptions { matrix_units: Some(MatrixUnits::Emulated), ..Default::default() };
+    gradients(&Gpu::open(&options).map_err(text)?, "nin-small", 14, MIXED)
 }

@@ -42,7 +42,7 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
             same_bits(gpu, CompileOptions::default(), CompileOptions { recompute: true, ..Default::default() })
         }),
         trial(device, "network::the same run twice", |gpu| same_bits(gpu, CompileOptions::default(), CompileOptions::default())),
-        trial(device, "network::resident images equal uploaded ones", resident),
+        trial(device, "network::resident images equal uploaded ones", |gpu| resident(gpu, CompileOptions::default())),
         trial(device, "network::in short submissions", short_submissions),
         trial(device, "network::measured, then in long submissions", measured_submissions),
         trial(device, "network::micro-batches", micro_batches),
@@ -194,7 +194,7 @@ pub fn bits(tensors: &[NamedTensor]) -> Vec<u32> {
 }
 
 /// Images that the device holds, in one part and in several, against the same ones uploaded for every step.
-fn resident(gpu: &Gpu) -> Result<(), String> {
+pub fn resident(gpu: &Gpu, switches: CompileOptions) -> Result<(), String> {
     let setup = Setup::new("nin-small", 13);
     let image_bytes: usize = setup.input.source.iter().product();
     let count = 3 * BATCH - 2;
@@ -217,7 +217,6 @@ fn resident(gpu: &Gpu) -> Result<(), String> {
                 Some(images)
             }
         };
-        let switches = CompileOptions::default();
         let engine =
             TrainEngine::new(gpu, setup.model, &setup.options, &setup.input, SGD, BATCH, max_pass, &tensors, images.as_ref(), switches);
         let mut engine = engine.map_err(|e| e.to_string())?;

@@ -26,6 +26,12 @@ fn network(name: &str, batch: usize, target: &Target, purpose: Purpose) -> Resul
     compiled(model, &model.defaults, batch, state_buffers, target, purpose, CompileOptions::default())
 }
 
+fn mixed(name: &str, batch: usize, target: &Target, purpose: Purpose) -> Result<CompiledNetwork, BuildError> {
+    let model = model(name);
+    let state_buffers = usize::from(purpose == Purpose::Train);
+    compiled(model, &model.defaults, batch, state_buffers, target, purpose, CompileOptions { half: true, ..Default::default() })
+}
+
 fn train(name: &str, batch: usize, target: &Target) -> Result<CompiledNetwork, BuildError> {
     network(name, batch, target, Purpose::Train)
 }
@@ -87,6 +93,9 @@ fn the_published_figures_hold() {
         let nin = bytes("nin", 128, Purpose::Train);
         assert_eq!(nin.micro_batch, 128);
         assert!(nin.memory.total() <= 850_000_000, "{class:?}: nin trains at batch 128 in {}", nin.memory);
+        let half = mixed("nin", 128, &roomy(class), Purpose::Train).unwrap();
+        assert_eq!(half.micro_batch, 128);
+        assert!(half.memory.total() <= 500_000_000, "{class:?}: nin trains in mixed precision at batch 128 in {}", half.memory);
         let one = bytes("nin", 1, Purpose::Infer { runs: 1 });
         assert!(one.memory.total() <= 16_000_000, "{class:?}: nin infers in {}", one.memory);
         let cifar = bytes("nin-cifar", 128, Purpose::Train);
