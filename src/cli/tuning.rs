@@ -8,7 +8,7 @@ use super::error::Failure;
 use super::tune_worker::{Job, STALLED, VERB};
 use crate::gpu::tuner::{Identity, Posed, TuneOptions, TuningCache, problems};
 use crate::gpu::{Gpu, HalfProof, cache_dir, prove_half};
-use crate::kernels::Problem;
+use crate::kernels::{DeviceClass, Problem};
 use crate::models::{InputOptions, Model, ModelOptions, Purpose, compile};
 use crate::train::config::Precision;
 use crate::weights::{label, one_line};
@@ -105,6 +105,9 @@ impl TuneArgs {
             }
         }
         let choices = cache.choices();
+        if choices.is_empty() && self.tune.is_none() && gpu.target().class != DeviceClass::Cpu {
+            context.note("note: no kernels have been measured on this adapter: --tune quick does so, in at most 20 seconds");
+        }
         if !choices.is_empty() {
             let count = choices.0.len();
             context.detail(&format!("{count} convolutions have kernels chosen by measuring, from {}", label(cache.path())));
