@@ -4,6 +4,8 @@ enable f16;
 #import "shared/grid.wgsl"
 #import "shared/conv2d.wgsl"
 
+alias Element = f16;
+
 #define WARP_ROWS 4
 #define WARP_COLUMNS 2
 #define PATCH_ROWS 2

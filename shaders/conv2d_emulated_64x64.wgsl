@@ -1,8 +1,9 @@
 // conv2d_matrix_64x64.wgsl without matrix units: its tiles and its arithmetic, for proving it on devices that have none.
-enable f16;
 
 #import "shared/grid.wgsl"
 #import "shared/conv2d.wgsl"
+
+alias Element = ${ELEMENT};
 
 #define WARP_ROWS 2
 #define WARP_COLUMNS 2

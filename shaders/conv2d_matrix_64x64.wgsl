@@ -6,6 +6,8 @@ enable wgpu_cooperative_matrix;
 #import "shared/grid.wgsl"
 #import "shared/conv2d.wgsl"
 
+alias Element = f16;
+
 #define WARP_ROWS 2
 #define WARP_COLUMNS 2
 #define PATCH_ROWS 2

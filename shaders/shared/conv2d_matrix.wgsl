@@ -1,6 +1,7 @@
 // The kernels of conv2d_matrix_*.wgsl, conv2d_simdgroup_*.wgsl and conv2d_emulated_*.wgsl, which differ in the size of a tile
 // and in who multiplies: what they import behind this holds the staged operands and multiplies them.
-// Operands are f16, sums f32: x, weight, y, dy and dx are stored as f16, bias and partials as f32. Channel counts in memory
+// Operands are stored as Element, which the including shader declares: f16, or f32 where the units take it. Sums, bias and
+// partials are f32. Channel counts in memory
 // are multiples of 4.
 //
 //   pass             rows of the result (left)   columns (right)    reduction
@@ -25,12 +26,12 @@
 #define LEFT_EACH ROWS * DEPTH / 4 / THREADS
 #define RIGHT_EACH COLUMNS * DEPTH / 4 / THREADS
 
-@group(0) @binding(1) var<storage, read> x: array<vec4<f16>>;
-@group(0) @binding(2) var<storage, read> weight: array<vec4<f16>>;
+@group(0) @binding(1) var<storage, read> x: array<vec4<Element>>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4<Element>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f16>>;
-@group(0) @binding(5) var<storage, read> dy: array<vec4<f16>>;
-@group(0) @binding(6) var<storage, read_write> dx: array<vec4<f16>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<Element>>;
+@group(0) @binding(5) var<storage, read> dy: array<vec4<Element>>;
+@group(0) @binding(6) var<storage, read_write> dx: array<vec4<Element>>;
 @group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
 
 alias Value = vec4<f32>;
@@ -79,10 +80,10 @@ fn input_pixel(pixel: u32, end: u32) -> Pixel {
 }
 
 // Quad c4 of x where output pixel `pixel` meets kernel position (ky, kx).
-fn x_at(pixel: Pixel, ky: u32, kx: u32, c4: u32, within: bool) -> vec4<f16> {
+fn x_at(pixel: Pixel, ky: u32, kx: u32, c4: u32, within: bool) -> vec4<Element> {
     let iy = pixel.row + i32(ky);
     let ix = pixel.column + i32(kx);
-    var value = vec4<f16>();
+    var value = vec4<Element>();
     if within && iy >= 0 && iy < i32(params.in_h) && ix >= 0 && ix < i32(params.in_w) {
         value = x[u32((pixel.image + iy) * i32(params.in_w) + ix) * (params.in_c / 4u) + c4];
     }
@@ -90,13 +91,13 @@ fn x_at(pixel: Pixel, ky: u32, kx: u32, c4: u32, within: bool) -> vec4<f16> {
 }
 
 // Quad o4 of dy where input pixel `pixel` meets kernel position (ky, kx): coordinates must be multiples of the stride.
-fn dy_at(pixel: Pixel, ky: u32, kx: u32, o4: u32, within: bool) -> vec4<f16> {
+fn dy_at(pixel: Pixel, ky: u32, kx: u32, o4: u32, within: bool) -> vec4<Element> {
     let top = pixel.row - i32(ky);
     let left_edge = pixel.column - i32(kx);
     let oy = top / i32(params.stride_h);
     let ox = left_edge / i32(params.stride_w);
     let exact = oy * i32(params.stride_h) == top && ox * i32(params.stride_w) == left_edge;
-    var value = vec4<f16>();
+    var value = vec4<Element>();
     if within && exact && top >= 0 && oy < i32(params.out_h) && left_edge >= 0 && ox < i32(params.out_w) {
         value = dy[u32((pixel.image + oy) * i32(params.out_w) + ox) * (params.out_c / 4u) + o4];
     }
@@ -130,12 +131,12 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     let left_row_${i} = (lane + ${i * THREADS}u) / ${DEPTH / 4}u;
     let left_step_${i} = (lane + ${i * THREADS}u) % ${DEPTH / 4}u;
     let pixel_${i} = output_pixel(tile.first + left_row_${i}, end);
-    var left_staged_${i} = vec4<f16>();
+    var left_staged_${i} = vec4<Element>();
 #end
 #for i in 0..RIGHT_EACH
     let right_step_${i} = (lane + ${i * THREADS}u) / ${COLUMNS / 4}u;
     let right_quad_${i} = (lane + ${i * THREADS}u) % ${COLUMNS / 4}u;
-    var right_staged_${i} = vec4<f16>();
+    var right_staged_${i} = vec4<Element>();
 #end
 #for i in 0..PATCH_ROWS
 #for j in 0..PATCH_COLUMNS
@@ -163,7 +164,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
             left_staged_${i} = x_at(pixel_${i}, ky_${i}, kx_${i}, left_at_${i} - tap_${i} * in_c4, left_at_${i} * 4u < steps);
 #end
 #for i in 0..RIGHT_EACH
-            right_staged_${i} = vec4<f16>();
+            right_staged_${i} = vec4<Element>();
             if start + right_step_${i} < steps && tile.first_quad + right_quad_${i} < out_c4 {
                 right_staged_${i} = weight[(start + right_step_${i}) * out_c4 + tile.first_quad + right_quad_${i}];
             }
@@ -195,7 +196,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #for half in 0..2
     if row_${i}_${j} < end && quad_${i}_${j} + ${half}u < out_c4 {
         let value = half_row(lane, ${half}u) + bias[quad_${i}_${j} + ${half}u];
-        y[row_${i}_${j} * out_c4 + quad_${i}_${j} + ${half}u] = vec4<f16>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
+        y[row_${i}_${j} * out_c4 + quad_${i}_${j} + ${half}u] = vec4<Element>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
     }
 #end
     workgroupBarrier();
@@ -219,12 +220,12 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
     let left_row_${i} = (lane + ${i * THREADS}u) / ${DEPTH / 4}u;
     let left_step_${i} = (lane + ${i * THREADS}u) % ${DEPTH / 4}u;
     let pixel_${i} = input_pixel(tile.first + left_row_${i}, end);
-    var left_staged_${i} = vec4<f16>();
+    var left_staged_${i} = vec4<Element>();
 #end
 #for i in 0..RIGHT_EACH
     let right_column_${i} = (lane + ${i * THREADS}u) / ${DEPTH / 4}u;
     let right_step_${i} = (lane + ${i * THREADS}u) % ${DEPTH / 4}u;
-    var right_staged_${i} = vec4<f16>();
+    var right_staged_${i} = vec4<Element>();
 #end
 #for i in 0..PATCH_ROWS
 #for j in 0..PATCH_COLUMNS
@@ -254,7 +255,7 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
             let right_at_${i} = start / 4u + right_step_${i};
             let right_tap_${i} = right_at_${i} / out_c4;
             let channel_${i} = tile.first_quad * 4u + right_column_${i};
-            right_staged_${i} = vec4<f16>();
+            right_staged_${i} = vec4<Element>();
             if right_at_${i} * 4u < steps && channel_${i} < params.in_c {
                 right_staged_${i} = weight[(right_tap_${i} * params.in_c + channel_${i}) * out_c4 + right_at_${i} - right_tap_${i} * out_c4];
             }
@@ -285,7 +286,7 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
 #for half in 0..2
     if row_${i}_${j} < end && quad_${i}_${j} + ${half}u < in_c4 {
         let to = row_${i}_${j} * in_c4 + quad_${i}_${j} + ${half}u;
-        dx[to] = vec4<f16>(masked(half_row(lane, ${half}u), to));
+        dx[to] = vec4<Element>(masked(half_row(lane, ${half}u), to));
     }
 #end
     workgroupBarrier();
@@ -314,12 +315,12 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     let tap_${i} = row_quad_${i} / in_c4;
     let ky_${i} = tap_${i} / params.kernel_w;
     let kx_${i} = tap_${i} - ky_${i} * params.kernel_w;
-    var left_staged_${i} = vec4<f16>();
+    var left_staged_${i} = vec4<Element>();
 #end
 #for i in 0..RIGHT_EACH
     let right_step_${i} = (lane + ${i * THREADS}u) / ${COLUMNS / 4}u;
     let right_quad_${i} = (lane + ${i * THREADS}u) % ${COLUMNS / 4}u;
-    var right_staged_${i} = vec4<f16>();
+    var right_staged_${i} = vec4<Element>();
 #end
 #for i in 0..PATCH_ROWS
 #for j in 0..PATCH_COLUMNS
@@ -345,7 +346,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
             left_staged_${i} = x_at(pixel_${i}, ky_${i}, kx_${i}, row_quad_${i} - tap_${i} * in_c4, row_quad_${i} * 4u < rows);
 #end
 #for i in 0..RIGHT_EACH
-            right_staged_${i} = vec4<f16>();
+            right_staged_${i} = vec4<Element>();
             if start + right_step_${i} < end && tile.first_quad + right_quad_${i} < out_c4 {
                 right_staged_${i} = dy[(start + right_step_${i}) * out_c4 + tile.first_quad + right_quad_${i}];
             }

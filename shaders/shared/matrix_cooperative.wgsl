@@ -3,8 +3,8 @@
 // matrix_emulated.wgsl in ordinary arithmetic.
 #import "shared/matrix_quads.wgsl"
 
-alias MatrixA = coop_mat16x16<f16, A>;
-alias MatrixB = coop_mat16x16<f16, B>;
+alias MatrixA = coop_mat16x16<Element, A>;
+alias MatrixB = coop_mat16x16<Element, B>;
 alias MatrixC = coop_mat16x16<f32, C>;
 
 // `left` with one row of the matrix after the other.

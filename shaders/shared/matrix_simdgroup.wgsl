@@ -1,17 +1,17 @@
 // The functions of matrix_cooperative.wgsl for units that hold matrices of 8 x 8, as those of Apple's GPUs: a matrix of 16 x 16
 // is four of them. Memory is scalars, because Metal takes only pointers to those; positions and strides count four of them.
-var<workgroup> left: array<f16, ${4 * ROWS * BY_STEPS}>;
-var<workgroup> right: array<f16, ${4 * COLUMNS * BY_STEPS}>;
+var<workgroup> left: array<Element, ${4 * ROWS * BY_STEPS}>;
+var<workgroup> right: array<Element, ${4 * COLUMNS * BY_STEPS}>;
 // One 16 x 16 result of every subgroup.
 var<workgroup> patches: array<f32, ${256 * WARP_ROWS * WARP_COLUMNS}>;
 
-fn stage_left(at: u32, value: vec4<f16>) {
+fn stage_left(at: u32, value: vec4<Element>) {
 #for i in 0..4
     left[at * 4u + ${i}u] = value[${i}];
 #end
 }
 
-fn stage_right(at: u32, value: vec4<f16>) {
+fn stage_right(at: u32, value: vec4<Element>) {
 #for i in 0..4
     right[at * 4u + ${i}u] = value[${i}];
 #end
@@ -19,7 +19,7 @@ fn stage_right(at: u32, value: vec4<f16>) {
 
 fn right_quad(at: u32) -> vec4<f32> {
     let first = at * 4u;
-    return vec4<f32>(vec4<f16>(right[first], right[first + 1u], right[first + 2u], right[first + 3u]));
+    return vec4<f32>(vec4<Element>(right[first], right[first + 1u], right[first + 2u], right[first + 3u]));
 }
 
 fn patch_quad(at: u32) -> vec4<f32> {
@@ -27,8 +27,8 @@ fn patch_quad(at: u32) -> vec4<f32> {
     return vec4<f32>(patches[first], patches[first + 1u], patches[first + 2u], patches[first + 3u]);
 }
 
-alias EightA = coop_mat8x8<f16, A>;
-alias EightB = coop_mat8x8<f16, B>;
+alias EightA = coop_mat8x8<Element, A>;
+alias EightB = coop_mat8x8<Element, B>;
 alias EightC = coop_mat8x8<f32, C>;
 
 // Block (i, j) of a matrix has rows from 8 * i and columns from 8 * j.

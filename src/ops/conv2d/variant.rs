@@ -41,7 +41,7 @@ pub(super) enum Variant {
     Tiled,
     /// `conv2d_matrix_*`: matrix units for 16 x 16, f16, channels in memory multiples of 4 on both sides.
     Matrix(MatrixTile),
-    /// `conv2d_simdgroup_64x64`: matrix units for 8 x 8, f16, channels in memory multiples of 4 on both sides.
+    /// `conv2d_simdgroup_64x64`: matrix units for 8 x 8, channels in memory multiples of 4 on both sides.
     Simdgroup64x64,
     /// `conv2d_emulated_*`: `Matrix` in ordinary arithmetic.
     Emulated(MatrixTile),
@@ -146,17 +146,19 @@ impl Variant {
         Self::ALL.into_iter().find(|variant| variant.name() == name)
     }
 
-    /// Those that multiply on the device's matrix units: in half precision, for whole quads of channels.
+    /// Those that multiply on the device's matrix units, for whole quads of channels: what rules choose in half precision. In f32
+    /// there are units for 8 x 8 only; a candidate, which has to prove itself.
     fn on_matrix_units(target: &Target, params: &Conv2dParams, element: Element) -> Vec<Self> {
         const TILES: [MatrixTile; 3] = [MatrixTile::T128x128, MatrixTile::T128x96, MatrixTile::T64x64];
-        if element != Element::F16 || !params.in_c.is_multiple_of(4) || !params.out_c.is_multiple_of(4) {
+        if !params.in_c.is_multiple_of(4) || !params.out_c.is_multiple_of(4) {
             return Vec::new();
         }
-        match target.matrix_units {
-            MatrixUnits::None => Vec::new(),
-            MatrixUnits::Sixteen => TILES.map(Self::Matrix).into(),
-            MatrixUnits::Eight => vec![Self::Simdgroup64x64],
-            MatrixUnits::Emulated => TILES.map(Self::Emulated).into(),
+        match (target.matrix_units, element) {
+            (MatrixUnits::None, _) | (MatrixUnits::Sixteen, Element::F32) => Vec::new(),
+            (MatrixUnits::Sixteen, Element::F16) => TILES.map(Self::Matrix).into(),
+            (MatrixUnits::Eight, _) => vec![Self::Simdgroup64x64],
+            (MatrixUnits::Emulated, Element::F16) => TILES.map(Self::Emulated).into(),
+            (MatrixUnits::Emulated, Element::F32) => vec![Self::Emulated(MatrixTile::T64x64)],
         }
     }
 
@@ -241,7 +243,7 @@ impl Variant {
     /// tiles where compiling large ones would take longer than computing; tiles of subgroups are the largest, and good
     /// where at least half of a tile is used.
     pub fn choose(target: &Target, params: &Conv2dParams, element: Element, results: &Results) -> Self {
-        let on_matrix_units = Self::on_matrix_units(target, params, element);
+        let on_matrix_units = if element == Element::F16 { Self::on_matrix_units(target, params, element) } else { Vec::new() };
         if let Some(variant) = Self::of_tiles(&on_matrix_units, target, results) {
             return variant;
         }
