@@ -25,6 +25,9 @@ struct Params {
     inverse_std_3: f32,
     gather: u32,       // 1: the arrays hold a data set, and ids say which of its images are meant
     images_per_part: u32,
+    cutout: u32,       // side of a square that is left out, in source pixels
+    brightness: f32,   // most that is added to a value in [0, 1]
+    contrast: f32,     // most by which the distance to the middle is stretched, as a share of it
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -71,22 +74,44 @@ fn unit(value: f32) -> f32 {
     return quotient + remainder * (1.0 / 255.0);
 }
 
-// How an image is mirrored and moved before it is resized.
+// What happens to an image: mirrored and moved before it is resized, values changed afterwards, a square left out.
 struct Change {
     flip: bool,
     down: i32,
     right: i32,
+    cut_top: i32,
+    cut_left: i32,
+    factor: f32,
+    summand: f32,
+}
+
+// A random word as a number in [-1, 1).
+fn signed(bits: u32) -> f32 {
+    return 2.0 * uniform01(bits) - 1.0;
+}
+
+fn adjusts() -> bool {
+    return params.brightness > 0.0 || params.contrast > 0.0;
 }
 
 fn change_of(image: u32) -> Change {
-    if params.flip == 0u && params.shift == 0u {
-        return Change(false, 0, 0);
+    var change = Change(false, 0, 0, 0, 0, 1.0, 0.0);
+    let key = vec2<u32>(step.seed_lo, step.seed_hi);
+    if params.flip != 0u || params.shift > 0u {
+        let random = philox(vec4<u32>(0u, ids[image], step.epoch, PURPOSE_AUGMENT), key);
+        let span = 2u * params.shift + 1u;
+        change.flip = params.flip != 0u && (random.x & 1u) == 1u;
+        change.down = i32(multiply_high(random.y, span)) - i32(params.shift);
+        change.right = i32(multiply_high(random.z, span)) - i32(params.shift);
     }
-    let random = philox(vec4<u32>(0u, ids[image], step.epoch, PURPOSE_AUGMENT), vec2<u32>(step.seed_lo, step.seed_hi));
-    let span = 2u * params.shift + 1u;
-    let down = i32(multiply_high(random.y, span)) - i32(params.shift);
-    let right = i32(multiply_high(random.z, span)) - i32(params.shift);
-    return Change(params.flip != 0u && (random.x & 1u) == 1u, down, right);
+    if params.cutout > 0u || adjusts() {
+        let random = philox(vec4<u32>(1u, ids[image], step.epoch, PURPOSE_AUGMENT), key);
+        change.cut_top = i32(multiply_high(random.x, params.in_h)) - i32(params.cutout / 2u);
+        change.cut_left = i32(multiply_high(random.y, params.in_w)) - i32(params.cutout / 2u);
+        change.factor = 1.0 + params.contrast * signed(random.z);
+        change.summand = params.brightness * signed(random.w);
+    }
+    return change;
 }
 
 // A pixel of the changed image; 0 where the shift uncovered it.
@@ -133,6 +158,8 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
     let image = step.first_image + n;
     let change = change_of(image);
     let place = place_of(image);
+    let cut = vec2<u32>(vec2<i32>(i32(top) - change.cut_top, i32(left) - change.cut_left));
+    let is_cut = cut.x < params.cutout && cut.y < params.cutout;
     for (var channel = 0u; channel < params.channels; channel++) {
         let top_left = source(place, top, left, channel, change);
         let top_right = source(place, top, right, channel, change);
@@ -141,7 +168,11 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
         let upper = (1.0 - to_right) * top_left + to_right * top_right;
         let lower = (1.0 - to_right) * bottom_left + to_right * bottom_right;
         // Scaled only now: weights and bytes are short numbers, so that the interpolation is exact for most sizes.
-        let value = unit((1.0 - to_bottom) * upper + to_bottom * lower);
-        y[i * params.channels + channel] = ${ELEMENT}((value - mean[channel]) * inverse_std[channel]);
+        var value = (1.0 - to_bottom) * upper + to_bottom * lower;
+        if adjusts() {
+            value = clamp((value - 127.5) * change.factor + 127.5 + 255.0 * change.summand, 0.0, 255.0);
+        }
+        let normalised = (unit(value) - mean[channel]) * inverse_std[channel];
+        y[i * params.channels + channel] = ${ELEMENT}(select(normalised, 0.0, is_cut));
     }
 }

@@ -46,6 +46,15 @@ pub struct Args {
     /// Move training images at random by up to N pixels
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub shift: Option<u32>,
+    /// Leave a random square of N pixels a side out of each training image (cutout)
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub cutout: Option<u32>,
+    /// Change the brightness of training images at random by up to this much, 1 being white
+    #[arg(long, value_name = "B", allow_negative_numbers = true, help_heading = "Data")]
+    pub brightness: Option<f64>,
+    /// Change the contrast of training images at random by up to this share
+    #[arg(long, value_name = "C", allow_negative_numbers = true, help_heading = "Data")]
+    pub contrast: Option<f64>,
     /// Mean per channel, for pixels in [0, 1]
     #[arg(long, value_name = "A[,B,C]", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Data")]
     pub mean: Option<Vec<f64>>,
@@ -198,6 +207,9 @@ impl Args {
             "--std" std => |c| c.std.clone_from(std);
             "--flip" flip => |c| c.augment.flip = *flip;
             "--shift" shift => |c| c.augment.shift = *shift;
+            "--cutout" cutout => |c| c.augment.cutout = *cutout;
+            "--brightness" brightness => |c| c.augment.brightness = *brightness;
+            "--contrast" contrast => |c| c.augment.contrast = *contrast;
             "--dropout" dropout => |c| c.dropout = *dropout;
             "--init" init => |c| c.init = *init;
             "--initial-weights" initial_weights => |c| c.initial_weights = Some(initial_weights.clone());
@@ -295,7 +307,7 @@ mod tests {
     #[test]
     fn every_flag_reaches_its_setting() {
         let config = resolve(
-            "--model nin-imagenet --data d --data-dir e --limit-train 7 --limit-test 8 --no-shuffle --flip=false --shift 2 \
+            "--model nin-imagenet --data d --data-dir e --limit-train 7 --limit-test 8 --no-shuffle --flip=false --shift 2 --cutout 8 --brightness 0.25 --contrast 0.5 \
              --classes 12 --in-channels 1 --image-size 96 --mean -0.5 --std 2 --dropout 0.25 --init normal --initial-weights w \
              --epochs 9 --batch-size 3 --grad-accum 4 --optimizer sgd --lr 0.5 --momentum 0.75 --nesterov --weight-decay 0.125 \
              --schedule cosine --step-epochs 5 --step-gamma 0.5 --warmup-epochs 2 --seed 11 --precision mixed --save-dtype f16 --log-every 1",
@@ -331,7 +343,7 @@ mod tests {
             mean: vec![-0.5],
             std: vec![2.0],
             log_every: 1,
-            augment: Augment { flip: false, shift: 2 },
+            augment: Augment { flip: false, shift: 2, cutout: 8, brightness: 0.25, contrast: 0.5 },
             ..TrainConfig::defaults("nin-imagenet").unwrap()
         };
         assert_eq!(config, expected);

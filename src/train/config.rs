@@ -121,18 +121,27 @@ impl SaveDtype {
 }
 
 /// Random changes to training pictures, drawn anew for each picture and epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
     /// Mirror left and right with probability one half.
     pub flip: bool,
     /// Move by up to this many pixels in each direction; what enters is black.
     pub shift: u32,
+    /// Leave out a square of this many pixels a side, with its centre anywhere in the picture: it becomes the mean.
+    #[serde(default)]
+    pub cutout: u32,
+    /// Add up to this much to pixels in [0, 1], or take it away.
+    #[serde(default)]
+    pub brightness: f64,
+    /// Stretch or shrink the distance to the middle grey by up to this share.
+    #[serde(default)]
+    pub contrast: f64,
 }
 
 impl Augment {
     /// Pictures as they are.
-    pub const NONE: Self = Self { flip: false, shift: 0 };
+    pub const NONE: Self = Self { flip: false, shift: 0, cutout: 0, brightness: 0.0, contrast: 0.0 };
 }
 
 /// Everything that determines a training run, apart from the device.
@@ -302,8 +311,11 @@ impl TrainConfig {
         for &std in &self.std {
             expect(std as f32 > 0.0 && finite(std), "--std", std, "above 0 and finite")?;
         }
-        let shift = self.augment.shift as usize;
-        within("--shift", shift, 0, self.image_size.saturating_sub(1))
+        let Augment { shift, cutout, brightness, contrast, .. } = self.augment;
+        expect((0.0..=1.0).contains(&brightness), "--brightness", brightness, "0 to 1")?;
+        expect((0.0..=1.0).contains(&contrast), "--contrast", contrast, "0 to 1")?;
+        within("--cutout", cutout as usize, 0, self.image_size)?;
+        within("--shift", shift as usize, 0, self.image_size.saturating_sub(1))
     }
 
     /// The configuration as TOML. Fails only for a path that is not Unicode.

@@ -91,7 +91,7 @@ fn paper_cifar(base: TrainConfig) -> TrainConfig {
         schedule: Schedule::Step,
         step_epochs: 40,
         init: Init::Kaiming,
-        augment: Augment { flip: true, shift: 4 },
+        augment: Augment { flip: true, shift: 4, ..Augment::NONE },
         ..base
     }
 }
@@ -113,7 +113,7 @@ fn caffe_imagenet(base: TrainConfig) -> TrainConfig {
         init: Init::Kaiming,
         mean: vec![0.485, 0.456, 0.406],
         std: vec![0.229, 0.224, 0.225],
-        augment: Augment { flip: true, shift: 0 },
+        augment: Augment { flip: true, shift: 0, ..Augment::NONE },
         ..base
     }
 }
@@ -135,7 +135,7 @@ fn small(base: TrainConfig) -> TrainConfig {
         head_bias: Some(5.0),
         mean: vec![0.2860],
         std: vec![0.3530],
-        augment: Augment { flip: true, shift: 0 },
+        augment: Augment { flip: true, shift: 0, ..Augment::NONE },
         ..base
     }
 }
@@ -193,6 +193,9 @@ log_every = 50
 [augment]
 flip = false
 shift = 0
+cutout = 0
+brightness = 0.0
+contrast = 0.0
 "#;
         assert_eq!(text, expected);
     }

@@ -553,13 +553,14 @@ pub fn model_options(config: &TrainConfig) -> ModelOptions {
 }
 
 pub(super) fn input_options(config: &TrainConfig, source: [usize; 3]) -> InputOptions {
-    let config::Augment { flip, shift } = config.augment;
+    let config::Augment { flip, shift, cutout, brightness, contrast } = config.augment;
+    let augment = Augment { flip, shift, cutout, brightness: brightness as f32, contrast: contrast as f32 };
     InputOptions {
         source,
         resident: None,
         mean: config.mean.iter().map(|v| *v as f32).collect(),
         std: config.std.iter().map(|v| *v as f32).collect(),
-        augment: (flip || shift > 0).then_some(Augment { flip, shift }),
+        augment: (augment != Augment::NONE).then_some(augment),
     }
 }
 
