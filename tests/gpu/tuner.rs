@@ -71,7 +71,8 @@ fn expect(holds: bool, what: impl std::fmt::Display) -> Result<(), String> {
 
 fn planted_faults_never_win(gpu: &Gpu) -> Result<(), String> {
     let folder = tempfile::tempdir().unwrap();
-    let plant = |rules: &Lowered| faults::planted(rules, faults::Stall::SECONDS);
+    let stall = faults::Stall::seconds(gpu);
+    let plant = |rules: &Lowered| faults::planted(rules, stall);
     let options = TuneOptions {
         budget: Duration::from_secs(300),
         compile_limit: Duration::from_millis(300),

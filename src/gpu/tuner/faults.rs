@@ -2,6 +2,7 @@
 //! `NIN_WGPU_TUNE_FAULTS=1`.
 
 use super::Candidate;
+use crate::gpu::Gpu;
 use crate::graph::{Lowered, Operand};
 use crate::kernels::{Dispatch, Kernel, roofline};
 
@@ -29,8 +30,13 @@ pub struct Stall {
 }
 
 impl Stall {
-    /// A few seconds.
-    pub const SECONDS: Stall = Stall { rounds: 20_000_000, workgroups: 256 };
+    /// A few seconds of a GPU, a second or more of a CPU.
+    pub fn seconds(gpu: &Gpu) -> Stall {
+        // SwiftShader, too, runs a workgroup a core, and all rounds.
+        let rounds = if gpu.adapter().kind == "cpu" { 65_535 } else { 20_000_000 };
+        Stall { rounds, workgroups: 256 }
+    }
+
     /// Minutes.
     pub const MINUTES: Stall = Stall { rounds: u32::MAX, workgroups: 1 << 14 };
 }
