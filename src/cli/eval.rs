@@ -11,7 +11,7 @@ use super::tuning::{TuneArgs, Workload};
 use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::{self, Dataset, OpenOptions, Split};
 use crate::models::Purpose;
-use crate::train::predict::{Evaluation, evaluate};
+use crate::train::predict::{Evaluation, predictions};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -91,7 +91,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         Ok(Workload { model, options: options.clone(), purpose: Purpose::Evaluate, batch, max_pass: batch, state_buffers: 0 })
     })?;
     let counter = Counter::new(context, source.len());
-    let evaluation = evaluate(&gpu, model, options, preprocess, file, source, batch, &mut |done| counter.set(done))?;
+    let predictions = predictions(&gpu, model, options, preprocess, file, source, batch, &mut |done| counter.set(done))?;
+    let evaluation = Evaluation::of(&predictions, options.classes);
     drop(counter);
     if args.json {
         let Evaluation { images, loss, top1, top5, ref confusion } = evaluation;

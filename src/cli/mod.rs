@@ -18,6 +18,7 @@ mod interrupt;
 mod memory_args;
 mod model_args;
 mod progress;
+mod report;
 mod summary;
 mod table;
 mod train;
@@ -76,6 +77,8 @@ enum Verb {
     Train(Box<train_args::Args>),
     /// Measure weights on a data set
     Eval(eval::Args),
+    /// Make the report of a run anew
+    Report(report::Args),
     /// Name what pictures show
     Infer(infer::Args),
     /// Measure how fast a model trains and infers on this adapter
@@ -132,6 +135,7 @@ fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Summary(args) => summary::run(args, context),
         Verb::Train(args) => train::run(args, context),
         Verb::Eval(args) => eval::run(args, context),
+        Verb::Report(args) => report::run(args, context),
         Verb::Infer(args) => infer::run(args, context),
         Verb::Bench(args) => bench::run(args, context),
         Verb::Dump(args) => dump::run(args, context),
@@ -190,6 +194,7 @@ mod tests {
             "nin-wgpu train --model vgg --data mnist",
             "nin-wgpu train --resume a --initial-weights b",
             "nin-wgpu train --model nin --data mnist --epochs x",
+            "nin-wgpu report",
             "nin-wgpu infer",
             "nin-wgpu infer a.png --topk 0",
             "nin-wgpu eval --data mnist --split validation",
