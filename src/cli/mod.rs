@@ -7,6 +7,7 @@ mod bench;
 mod bench_report;
 mod check;
 mod context;
+mod dashboard;
 mod devices;
 mod dump;
 mod embedded;
@@ -156,6 +157,7 @@ fn install_panic_hook() {
             format!(" ({}:{})", file.to_string_lossy(), place.line())
         });
         let message = crate::weights::one_line(message, 1000);
+        dashboard::screen::leave();
         context::stderr_line(&format!("error: internal error: {message}{place}; this is a fault of nin-wgpu, please report it"));
     }));
 }

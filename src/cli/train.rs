@@ -1,6 +1,7 @@
 //! `nin-wgpu train`: trains a model, or goes on with a run.
 
 use super::context::{Context, OpenedGpu};
+use super::dashboard::Dashboard;
 use super::error::{Exit, Failure};
 use super::format;
 use super::interrupt;
@@ -15,15 +16,28 @@ use crate::train::run_dir::RunDir;
 use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, optimizer, train};
 use crate::weights::{label, one_line};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Trains to the end, or until Ctrl-C, and says where the weights are.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    if args.tui {
+        Dashboard::check(context)?;
+    }
     let request = request(args)?;
     let gpu = open_gpu(args, &request, context)?;
     let stop = interrupt::watch(context.is_quiet())?;
-    let mut progress = Progress::new(context);
-    let outcome = train(&gpu, request, &mut progress, &stop);
-    progress.finish();
+    let outcome = if args.tui {
+        let title = format!("{} on {}", request.config.model, request.config.data);
+        let mut dashboard = Dashboard::start(context, title, Arc::clone(&stop))?;
+        let outcome = train(&gpu, request, &mut dashboard, &stop);
+        dashboard.finish();
+        outcome
+    } else {
+        let mut progress = Progress::new(context);
+        let outcome = train(&gpu, request, &mut progress, &stop);
+        progress.finish();
+        outcome
+    };
     let mut outcome = outcome?;
     if outcome.interrupted {
         let folder = format::shell_word(&label(&outcome.out));
@@ -125,7 +139,14 @@ mod tests {
 
     fn outcome(test_acc: f64) -> TrainOutcome {
         let last = EpochLine { epoch: 2, train_loss: 0.5, train_acc: 0.75, test_loss: 0.5, test_acc, seconds: 3.0 };
-        TrainOutcome { out: "runs/nin-1".into(), last: Some(last), best_accuracy: Some(0.9), interrupted: false, seconds: 6.0, best_predictions: None }
+        TrainOutcome {
+            out: "runs/nin-1".into(),
+            last: Some(last),
+            best_accuracy: Some(0.9),
+            interrupted: false,
+            seconds: 6.0,
+            best_predictions: None,
+        }
     }
 
     #[test]

@@ -87,11 +87,9 @@ impl RunError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Occupied { .. } | Self::NotARun { .. } => ErrorKind::Usage,
-            Self::NoCheckpoint { .. }
-            | Self::Config { .. }
-            | Self::Damaged { .. }
-            | Self::Different { .. }
-            | Self::Undescribed { .. } => ErrorKind::BadData,
+            Self::NoCheckpoint { .. } | Self::Config { .. } | Self::Damaged { .. } | Self::Different { .. } | Self::Undescribed { .. } => {
+                ErrorKind::BadData
+            }
             Self::Io { .. } => ErrorKind::Failed,
             Self::Weights(error) => error.kind(),
         }

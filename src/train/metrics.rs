@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::RunError;
+use crate::weights::replace_file;
 use csv::CsvLog;
 use events::EventLog;
-use crate::weights::replace_file;
 
 /// What is written every `log_every` updates. A number that is not finite becomes `null`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ mod infer;
 #[cfg(unix)]
 mod interrupt;
 mod memory;
+mod report;
 mod startup;
 mod support;
 mod torch;
@@ -41,6 +42,7 @@ fn main() {
         ("infer", infer::TESTS),
         ("weights", weights::TESTS),
         ("train", train::TESTS),
+        ("report", report::TESTS),
         ("startup", startup::TESTS),
         ("bench", bench::TESTS),
         ("tune", tune::TESTS),

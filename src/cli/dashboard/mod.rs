@@ -161,7 +161,8 @@ impl Drop for Dashboard<'_> {
 
 fn draw_until_over(shared: &Shared, theme: Theme) -> io::Result<()> {
     let mut terminal = Terminal::new(CrosstermBackend::new(io::stderr()))?;
-    while !shared.is_over.load(Ordering::SeqCst) {
+    // A panic elsewhere gives the terminal back first.
+    while screen::is_filled() && !shared.is_over.load(Ordering::SeqCst) {
         let elapsed = shared.first_step().map_or(0.0, |start| start.elapsed().as_secs_f64());
         let state = {
             let mut state = shared.state();

@@ -55,7 +55,8 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, elapsed: f64, theme: Theme) {
         return;
     }
     let notes = if area.height >= 18 && !state.notes.is_empty() { (state.notes.len() as u16 + 1).min(area.height / 5) } else { 0 };
-    let heights = [1, 1, 3].map(Constraint::Length).into_iter().chain([Constraint::Min(0), Constraint::Length(notes), Constraint::Length(1)]);
+    let heights =
+        [1, 1, 3].map(Constraint::Length).into_iter().chain([Constraint::Min(0), Constraint::Length(notes), Constraint::Length(1)]);
     let [top, bar, row, charts, bottom, help] = Layout::vertical(heights).areas(area);
     frame.render_widget(heading(state, theme), top);
     frame.render_widget(progress(state, elapsed, theme), bar);
@@ -105,7 +106,7 @@ fn figures(frame: &mut Frame<'_>, area: Rect, state: &State, elapsed: f64, theme
         ("images/s", latest(&|report| format::thousands(report.images_per_s as u64))),
         ("learning rate", latest(&|report| format!("{:.2e}", report.lr))),
         ("device memory", state.run.as_ref().map_or("-".into(), |run| format::bytes(run.memory_bytes))),
-        ("time", format::duration(elapsed)),
+        ("elapsed", format::duration(elapsed)),
         ("step", format!("{}/{}", format::thousands(done), format::thousands(all))),
     ];
     for (number, (name, value)) in all_figures.iter().enumerate() {
@@ -144,7 +145,11 @@ fn draw_charts(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
 
 /// Curves by step, of training and of test over epochs.
 fn chart(frame: &mut Frame<'_>, area: Rect, name: &str, curves: [&Curve; 3], end: f64, text: &dyn Fn(f64) -> String, theme: Theme) {
-    let looks = [("by step", theme.quiet(), Marker::Braille), ("training", theme.training(), Marker::Braille), ("test", theme.test(), if theme.has_colour { Marker::Braille } else { Marker::Dot })];
+    let looks = [
+        ("by step", theme.quiet(), Marker::Braille),
+        ("training", theme.training(), Marker::Braille),
+        ("test", theme.test(), if theme.has_colour { Marker::Braille } else { Marker::Dot }),
+    ];
     let mut title = vec![Span::styled(format!(" {name} "), theme.strong())];
     for (curve, (name, style, _)) in curves.iter().zip(&looks) {
         if let Some((_, last)) = curve.last() {

@@ -60,8 +60,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.csv");
         let step = MetricsLine::Step(StepLine { step: 50, epoch: 1, loss: 2.25, lr: 1e-7, images_per_s: f64::INFINITY });
-        let epoch =
-            EpochLine { epoch: 1, train_loss: 0.5, train_acc: 0.75, test_loss: f64::NAN, test_acc: f64::NAN, seconds: 12.5 };
+        let epoch = EpochLine { epoch: 1, train_loss: 0.5, train_acc: 0.75, test_loss: f64::NAN, test_acc: f64::NAN, seconds: 12.5 };
         let mut log = CsvLog::open(&path, &[step.clone()]).unwrap();
         log.append(&MetricsLine::Epoch(epoch)).unwrap();
         log.sync().unwrap();

@@ -68,9 +68,7 @@ impl EventLog {
     /// Appends the scalars of a line.
     pub fn append(&mut self, line: &MetricsLine) -> io::Result<()> {
         let (step, scalars) = match line {
-            MetricsLine::Step(line) => {
-                (line.step, vec![("loss/train", line.loss), ("lr", line.lr), ("images_per_s", line.images_per_s)])
-            }
+            MetricsLine::Step(line) => (line.step, vec![("loss/train", line.loss), ("lr", line.lr), ("images_per_s", line.images_per_s)]),
             MetricsLine::Epoch(line) => {
                 let scalars = vec![
                     (TRAIN_LOSS, line.train_loss),

@@ -179,7 +179,7 @@ impl Panel<'_> {
                 line.stroke
             );
             let _ = writeln!(out, "<text x=\"{:.0}\" y=\"{line_height}\">{}</text>", at + 27.0, text.trim_end());
-            at += 46.0 + 7.0 * text.len() as f64;
+            at += 42.0 + 6.4 * text.len() as f64;
         }
     }
 }

@@ -72,7 +72,7 @@ fn overview(facts: &Facts) -> String {
         let counts = format!("{} of {} images", thousands(right), thousands(evaluation.images as u64));
         tiles.push(("Test accuracy", percent(evaluation.top1), format!("{whose}; {counts}")));
         if facts.classes.len() > 5 {
-            tiles.push(("Among the first five", percent(evaluation.top5), "test images".into()));
+            tiles.push(("Top 5 accuracy", percent(evaluation.top5), "test images".into()));
         }
         tiles.push(("Test loss", format!("{:.4}", evaluation.loss), format!("guessing: {:.4}", (facts.classes.len() as f64).ln())));
     }
@@ -137,7 +137,8 @@ fn filters(facts: &Facts) -> String {
     };
     let count = if facts.filters.len() == FILTERS { format!("The first {FILTERS}") } else { format!("All {}", facts.filters.len()) };
     let size = shape(&[channels, height, width]);
-    let mut out = format!("<p class=\"quiet\">{count} filters of {size}. {colours}; each has its own scale.</p>\n<div class=\"filters\">\n");
+    let mut out =
+        format!("<p class=\"quiet\">{count} filters of {size}. {colours}; each has its own scale.</p>\n<div class=\"filters\">\n");
     for (number, address) in facts.filters.iter().enumerate() {
         let _ = writeln!(out, "<img src=\"{address}\" alt=\"filter {number}\" title=\"filter {number}\" width=\"48\" height=\"48\">");
     }
