@@ -1,6 +1,6 @@
 // Softmax cross entropy and its gradient: formulas in shared/cross_entropy.wgsl.
 // One invocation computes one row. logits, dlogits: [images][channels], labels: [images of the batch],
-// rows: [images] of (loss, rank of the label, predicted class, 1); rows from step.images on are 0.
+// rows: [images] of (loss, rank of the label, predicted class, its probability); rows from step.images on are 0.
 #import "shared/grid.wgsl"
 #import "shared/cross_entropy.wgsl"
 

@@ -13,7 +13,7 @@
 @group(0) @binding(4) var<storage, read_write> rows: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read> loss_scale: LossScale;
 
-// (loss, rank of the label, predicted class, 1)
+// (loss, rank of the label, predicted class, its probability or -1 among logits that are not numbers: never 0)
 fn loss_row(first: u32, top: f32, sum: f32, label: u32) -> vec4<f32> {
     let target_logit = logits[first + label];
     let loss = log(sum) - (target_logit - top);
@@ -32,7 +32,8 @@ fn loss_row(first: u32, top: f32, sum: f32, label: u32) -> vec4<f32> {
     }
     // Nothing is a hit among logits that are not numbers.
     rank = select(rank, params.classes, is_nan(loss));
-    return vec4<f32>(loss, f32(rank), f32(predicted), 1.0);
+    let confidence = select(1.0 / sum, -1.0, is_nan(loss));
+    return vec4<f32>(loss, f32(rank), f32(predicted), confidence);
 }
 
 // `scale` is 1, or that of loss scaling.

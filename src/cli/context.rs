@@ -85,6 +85,16 @@ impl Context {
         self.verbosity > Verbosity::Quiet && io::stderr().is_terminal()
     }
 
+    /// Whether stderr may have colours.
+    pub fn has_colour(&self) -> bool {
+        self.stderr_paint.is_on
+    }
+
+    /// Whether the terminal only appends text.
+    pub fn is_dumb_terminal(&self) -> bool {
+        std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+    }
+
     /// Whether notes are wanted.
     pub fn is_quiet(&self) -> bool {
         self.verbosity == Verbosity::Quiet

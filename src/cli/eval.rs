@@ -12,7 +12,7 @@ use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::{self, Dataset, OpenOptions, Split};
 use crate::models::Purpose;
 use crate::train::config::Precision;
-use crate::train::predict::{Evaluation, evaluate};
+use crate::train::predict::{Evaluation, predictions};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -104,7 +104,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     })?;
     let precision = trusted(&mut gpu, args.precision, false, context)?;
     let counter = Counter::new(context, source.len());
-    let evaluation = evaluate(&gpu, model, options, preprocess, file, source, batch, precision, &mut |done| counter.set(done))?;
+    let predictions = predictions(&gpu, model, options, preprocess, file, source, batch, precision, &mut |done| counter.set(done))?;
+    let evaluation = Evaluation::of(&predictions, options.classes);
     drop(counter);
     if args.json {
         let Evaluation { images, loss, top1, top5, ref confusion } = evaluation;

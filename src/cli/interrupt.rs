@@ -1,6 +1,7 @@
 //! Ctrl-C: the first asks to stop and save, the second stops at once.
 
 use super::context::stderr_line;
+use super::dashboard::screen;
 use super::error::{Exit, Failure};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,9 +12,10 @@ pub fn watch(is_quiet: bool) -> Result<Arc<AtomicBool>, Failure> {
     let raised = Arc::clone(&flag);
     ctrlc::set_handler(move || {
         if raised.swap(true, Ordering::Relaxed) {
+            screen::leave();
             std::process::exit(Exit::Interrupted.code().into());
         }
-        if !is_quiet {
+        if !is_quiet && !screen::is_filled() {
             stderr_line("\nstopping after this step and saving; press Ctrl-C again to stop at once");
         }
     })

@@ -7,6 +7,7 @@ mod bench;
 mod bench_report;
 mod check;
 mod context;
+mod dashboard;
 mod devices;
 mod dump;
 mod embedded;
@@ -18,6 +19,7 @@ mod interrupt;
 mod memory_args;
 mod model_args;
 mod progress;
+mod report;
 mod summary;
 mod table;
 mod train;
@@ -76,6 +78,8 @@ enum Verb {
     Train(Box<train_args::Args>),
     /// Measure weights on a data set
     Eval(eval::Args),
+    /// Make the report of a run anew
+    Report(report::Args),
     /// Name what pictures show
     Infer(infer::Args),
     /// Measure how fast a model trains and infers on this adapter
@@ -132,6 +136,7 @@ fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Summary(args) => summary::run(args, context),
         Verb::Train(args) => train::run(args, context),
         Verb::Eval(args) => eval::run(args, context),
+        Verb::Report(args) => report::run(args, context),
         Verb::Infer(args) => infer::run(args, context),
         Verb::Bench(args) => bench::run(args, context),
         Verb::Dump(args) => dump::run(args, context),
@@ -152,6 +157,7 @@ fn install_panic_hook() {
             format!(" ({}:{})", file.to_string_lossy(), place.line())
         });
         let message = crate::weights::one_line(message, 1000);
+        dashboard::screen::leave();
         context::stderr_line(&format!("error: internal error: {message}{place}; this is a fault of nin-wgpu, please report it"));
     }));
 }
@@ -190,6 +196,7 @@ mod tests {
             "nin-wgpu train --model vgg --data mnist",
             "nin-wgpu train --resume a --initial-weights b",
             "nin-wgpu train --model nin --data mnist --epochs x",
+            "nin-wgpu report",
             "nin-wgpu infer",
             "nin-wgpu infer a.png --topk 0",
             "nin-wgpu eval --data mnist --split validation",

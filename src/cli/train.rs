@@ -1,35 +1,67 @@
 //! `nin-wgpu train`: trains a model, or goes on with a run.
 
 use super::context::{Context, OpenedGpu};
+use super::dashboard::Dashboard;
 use super::error::{Exit, Failure};
 use super::format;
 use super::interrupt;
 use super::memory_args::BatchSize;
 use super::progress::Progress;
+use super::report;
 use super::train_args::Args;
 use super::tuning::{Level, Workload, trusted};
 use crate::models::Purpose;
+use crate::train::TrainError;
 use crate::train::run_dir::RunDir;
 use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, optimizer, train};
-use crate::weights::label;
+use crate::weights::{label, one_line};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Trains to the end, or until Ctrl-C, and says where the weights are.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    if args.tui {
+        Dashboard::check(context)?;
+    }
     let mut request = request(args)?;
     let mut gpu = open_gpu(args, &request, context)?;
     request.config.precision = trusted(&mut gpu, request.config.precision, request.resume.is_some(), context)?;
     let stop = interrupt::watch(context.is_quiet())?;
-    let mut progress = Progress::new(context);
-    let outcome = train(&gpu, request, &mut progress, &stop);
-    progress.finish();
-    let outcome = outcome?;
+    let outcome = if args.tui {
+        let title = format!("{} on {}", request.config.model, request.config.data);
+        let mut dashboard = Dashboard::start(context, title, Arc::clone(&stop))?;
+        let outcome = train(&gpu, request, &mut dashboard, &stop);
+        dashboard.finish();
+        outcome
+    } else {
+        let mut progress = Progress::new(context);
+        let outcome = train(&gpu, request, &mut progress, &stop);
+        progress.finish();
+        outcome
+    };
+    let mut outcome = outcome?;
     if outcome.interrupted {
         let folder = format::shell_word(&label(&outcome.out));
         context.note(&format!("interrupted; everything is saved. Go on with: nin-wgpu train --resume {folder}"));
         return Ok(Exit::Interrupted);
     }
-    context.print(&closing(&outcome))?;
+    let report = if args.no_report { None } else { report_on(&mut outcome, &gpu, context) };
+    context.print(&closing(&outcome, report.as_deref()))?;
     Ok(Exit::Done)
+}
+
+/// Writes the report of a run that has trained. The run is whole without one, so a failure is only said.
+fn report_on(outcome: &mut TrainOutcome, gpu: &OpenedGpu<'_>, context: &Context) -> Option<PathBuf> {
+    outcome.last.as_ref()?;
+    let known = outcome.best_predictions.take();
+    let dir = RunDir::open(&outcome.out).map_err(TrainError::from);
+    match dir.and_then(|dir| report::make(&dir, known, gpu, context)) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            context.note(&format!("warning: the run is saved, but has no report: {}", one_line(&error.to_string(), 1000)));
+            None
+        }
+    }
 }
 
 /// The device with its choice of kernels: that of the run to resume, or that of the flags.
@@ -91,7 +123,7 @@ fn command() -> String {
 }
 
 /// What a finished run came to, and how to use it.
-fn closing(outcome: &TrainOutcome) -> String {
+fn closing(outcome: &TrainOutcome, report: Option<&Path>) -> String {
     let is_measured = outcome.last.as_ref().is_some_and(|line| line.test_acc.is_finite());
     let mut lines = Vec::new();
     if let Some(line) = &outcome.last {
@@ -104,6 +136,7 @@ fn closing(outcome: &TrainOutcome) -> String {
     let weights = outcome.out.join(if is_measured { "best.safetensors" } else { "last.safetensors" });
     lines.push(("time", format::duration(outcome.seconds)));
     lines.push(("folder", label(&outcome.out)));
+    lines.extend(report.map(|path| ("report", label(path))));
     lines.push(("use it with", format!("nin-wgpu infer --weights {} IMAGE...", format::shell_word(&label(&weights)))));
     lines.iter().map(|(name, value)| format!("{name:<15} {value}\n")).collect()
 }
@@ -115,15 +148,23 @@ mod tests {
 
     fn outcome(test_acc: f64) -> TrainOutcome {
         let last = EpochLine { epoch: 2, train_loss: 0.5, train_acc: 0.75, test_loss: 0.5, test_acc, seconds: 3.0, ..Default::default() };
-        TrainOutcome { out: "runs/nin-1".into(), last: Some(last), best_accuracy: Some(0.9), interrupted: false, seconds: 6.0 }
+        TrainOutcome {
+            out: "runs/nin-1".into(),
+            last: Some(last),
+            best_accuracy: Some(0.9),
+            interrupted: false,
+            seconds: 6.0,
+            best_predictions: None,
+        }
     }
 
     #[test]
     fn closing_says_what_came_of_it_and_how_to_use_it() {
-        let text = closing(&outcome(0.8831));
+        let text = closing(&outcome(0.8831), Some(Path::new("runs/nin-1/report.html")));
         assert!(text.contains("test accuracy   88.31 % (best 90.00 %)\n"), "{text}");
         assert!(text.contains("best.safetensors IMAGE...\n"), "{text}");
-        let unmeasured = closing(&outcome(f64::NAN));
+        assert!(text.contains("report          runs/nin-1/report.html\n"), "{text}");
+        let unmeasured = closing(&outcome(f64::NAN), None);
         assert!(!unmeasured.contains("test accuracy") && unmeasured.contains("last.safetensors"), "{unmeasured}");
     }
 

@@ -138,6 +138,12 @@ pub struct Args {
     pub log_every: Option<u32>,
     #[command(flatten)]
     pub memory: MemoryArgs,
+    /// Leave out report.html at the end
+    #[arg(long, help_heading = "Run")]
+    pub no_report: bool,
+    /// Show the run as a dashboard that fills the terminal
+    #[arg(long, help_heading = "Run")]
+    pub tui: bool,
 }
 
 /// What one given flag does to a configuration.

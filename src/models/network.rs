@@ -84,7 +84,7 @@ impl InputOptions {
 pub enum Purpose {
     /// Gradients of every parameter, and metrics.
     Train,
-    /// A row of results per image: loss, rank of the label, prediction.
+    /// A row of results per image: loss, rank of the label, prediction, its probability.
     Evaluate,
     /// Probabilities per image, by a program that is expected to run this often.
     Infer {

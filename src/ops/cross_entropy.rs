@@ -10,8 +10,8 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// `loss = log Σ exp(x) - x_label` for every image. Inputs: logits `[N, C, 1, 1]` of one micro-batch, and the labels
-/// of the whole batch. Output, `[N, 4]`: (loss, rank of the label, predicted class, 1) for each image, zeros from
-/// `step.images` on. The rank is the number of classes before the label when sorted by falling logit, ties by index.
+/// of the whole batch. Output, `[N, 4]`: (loss, rank of the label, predicted class, its probability) for each image, zeros
+/// from `step.images` on. The rank is the number of classes before the label when sorted by falling logit, ties by index.
 ///
 /// Differentiation starts here: the gradient rule needs no output gradient.
 #[derive(Debug)]
@@ -86,8 +86,9 @@ impl Op for SoftmaxCrossEntropy {
             let mut order: Vec<usize> = (0..logits.len()).collect();
             order.sort_by(|a, b| logits[*b].partial_cmp(&logits[*a]).unwrap_or(Ordering::Equal));
             let rank = order.iter().position(|k| *k == label).unwrap_or(logits.len());
-            let loss = log_sum_exp(logits) - logits[label];
-            output.data[n * 4..(n + 1) * 4].copy_from_slice(&[loss, rank as f64, order[0] as f64, 1.0]);
+            let log_sum = log_sum_exp(logits);
+            let row = [log_sum - logits[label], rank as f64, order[0] as f64, (logits[order[0]] - log_sum).exp()];
+            output.data[n * 4..(n + 1) * 4].copy_from_slice(&row);
         }
         vec![output]
     }

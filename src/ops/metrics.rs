@@ -44,7 +44,7 @@ impl Op for Metrics {
     fn reference(&self, inputs: &[Tensor], step: &Step) -> Vec<Tensor> {
         let mut output = Tensor::zeros(&Shape(vec![self.ring, 4]));
         let entry = step.metrics_slot as usize * 4;
-        for row in inputs[0].data.chunks(4).filter(|row| row[3] == 1.0) {
+        for row in inputs[0].data.chunks(4).filter(|row| row[3] != 0.0) {
             output.data[entry] += row[0];
             output.data[entry + 1] += if row[1] < 1.0 { 1.0 } else { 0.0 };
             output.data[entry + 2] += if row[1] < 5.0 { 1.0 } else { 0.0 };
@@ -57,7 +57,7 @@ impl Op for Metrics {
 pub(super) fn cases(_quick: bool) -> Vec<Case> {
     let case = |name: &str, images: usize, valid: usize, ring: usize, slot: u32| {
         let losses = random_reals(&Shape(vec![images]), 1);
-        let row = |(n, loss): (usize, f32)| if n < valid { [loss + 2.0, (n % 7) as f32, 3.0, 1.0] } else { [0.0; 4] };
+        let row = |(n, loss): (usize, f32)| if n < valid { [loss + 2.0, (n % 7) as f32, 3.0, 1.0 / (1 + n % 3) as f32] } else { [0.0; 4] };
         Case {
             name: name.into(),
             op: Arc::new(Metrics { ring }),

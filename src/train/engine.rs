@@ -428,6 +428,8 @@ pub struct ImageResult {
     pub rank: usize,
     /// The class with the largest logit.
     pub predicted: usize,
+    /// Its probability; negative where the logits are not numbers.
+    pub confidence: f32,
 }
 
 /// A network that is only run forward.
@@ -579,7 +581,7 @@ impl ForwardEngine {
         }
         self.finish(gpu, &mut received)?;
         let rows = received.iter().flat_map(|(count, memory)| memory.chunks_exact(4).take(*count));
-        Ok(rows.map(|row| ImageResult { loss: row[0], rank: row[1] as usize, predicted: row[2] as usize }).collect())
+        Ok(rows.map(|row| ImageResult { loss: row[0], rank: row[1] as usize, predicted: row[2] as usize, confidence: row[3] }).collect())
     }
 
     /// Probabilities of every image of `batch`.

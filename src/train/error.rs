@@ -59,6 +59,13 @@ pub enum RunError {
         what: &'static str,
     },
 
+    /// Weights in the run's folder that the run did not write.
+    #[error("{path}: has no metadata, so it is not what the run wrote; put the run's own file back")]
+    Undescribed {
+        /// The weight file.
+        path: String,
+    },
+
     /// The operating system refused.
     #[error("{path}: cannot {action}: {reason}; check free space and permissions")]
     Io {
@@ -80,7 +87,9 @@ impl RunError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Occupied { .. } | Self::NotARun { .. } => ErrorKind::Usage,
-            Self::NoCheckpoint { .. } | Self::Config { .. } | Self::Damaged { .. } | Self::Different { .. } => ErrorKind::BadData,
+            Self::NoCheckpoint { .. } | Self::Config { .. } | Self::Damaged { .. } | Self::Different { .. } | Self::Undescribed { .. } => {
+                ErrorKind::BadData
+            }
             Self::Io { .. } => ErrorKind::Failed,
             Self::Weights(error) => error.kind(),
         }

@@ -1,4 +1,7 @@
-//! `metrics.jsonl`: one JSON object a line, per logged step and per epoch.
+//! `metrics.jsonl`: one JSON object a line, per logged step and per epoch; the same as `metrics.csv` and for TensorBoard.
+
+mod csv;
+mod events;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -8,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::RunError;
 use crate::weights::replace_file;
+use csv::CsvLog;
+use events::EventLog;
 
 /// What is written every `log_every` updates. A number that is not finite becomes `null`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,18 +77,20 @@ fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// `metrics.jsonl`, open for appending.
+/// `metrics.jsonl` and its two companions in the same folder, open for appending.
 #[derive(Debug)]
 pub struct MetricsLog {
     path: PathBuf,
     file: File,
+    csv: CsvLog,
+    events: EventLog,
 }
 
 impl MetricsLog {
-    /// Opens the file for a run that starts or goes on where `steps` updates are done and `epochs`
-    /// epochs are complete. Lines from later, which the run is about to write again, and torn
-    /// lines are dropped.
-    pub fn open(path: &Path, steps: u64, epochs: u64) -> Result<Self, RunError> {
+    /// Opens the files for a run that starts or goes on where `steps` updates are done and `epochs`
+    /// epochs of `steps_per_epoch` are complete. Lines from later, which the run is about to write
+    /// again, and torn lines are dropped.
+    pub fn open(path: &Path, steps: u64, epochs: u64, steps_per_epoch: u64) -> Result<Self, RunError> {
         let keep = |line: &MetricsLine| match line {
             MetricsLine::Step(line) => line.step <= steps,
             MetricsLine::Epoch(line) => line.epoch <= epochs,
@@ -101,30 +108,39 @@ impl MetricsLog {
             }
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(RunError::io(path, "open the metrics"))?;
-        Ok(Self { path: path.to_path_buf(), file })
+        let lines = read(path)?;
+        let csv_path = path.with_extension("csv");
+        let csv = CsvLog::open(&csv_path, &lines).map_err(RunError::io(&csv_path, "write the table of metrics"))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let events = EventLog::open(folder, &lines, steps, epochs, steps_per_epoch)
+            .map_err(RunError::io(folder, "write the events for TensorBoard"))?;
+        Ok(Self { path: path.to_path_buf(), file, csv, events })
     }
 
     /// Appends the line of a logged step.
     pub fn step(&mut self, line: &StepLine) -> Result<(), RunError> {
-        self.append(line)
+        self.append(&MetricsLine::Step(line.clone()))
     }
 
     /// Appends the line of an epoch.
     pub fn epoch(&mut self, line: &EpochLine) -> Result<(), RunError> {
-        self.append(line)
+        self.append(&MetricsLine::Epoch(line.clone()))
     }
 
     /// Waits until the lines are on disk; called before a checkpoint that counts on them.
     pub fn sync(&mut self) -> Result<(), RunError> {
-        self.file.sync_data().map_err(RunError::io(&self.path, "write the metrics"))
+        let sync = || self.file.sync_data().and_then(|()| self.csv.sync()).and_then(|()| self.events.sync());
+        sync().map_err(RunError::io(&self.path, "write the metrics"))
     }
 
-    fn append(&mut self, line: &impl Serialize) -> Result<(), RunError> {
-        let write = || {
+    fn append(&mut self, line: &MetricsLine) -> Result<(), RunError> {
+        let mut write = || {
             let mut text = serde_json::to_vec(line)?;
             text.push(b'\n');
             // One call, so that a reader never sees half a line.
-            (&self.file).write_all(&text)
+            (&self.file).write_all(&text)?;
+            self.csv.append(line)?;
+            self.events.append(line)
         };
         write().map_err(RunError::io(&self.path, "write the metrics"))
     }
@@ -159,7 +175,7 @@ mod tests {
     fn lines_have_the_documented_keys() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let mut log = MetricsLog::open(&path, 0, 0).unwrap();
+        let mut log = MetricsLog::open(&path, 0, 0, 50).unwrap();
         log.step(&step(50, 1)).unwrap();
         log.epoch(&epoch(1)).unwrap();
         log.sync().unwrap();
@@ -189,7 +205,7 @@ mod tests {
         let mut line = step(1, 1);
         line.loss = f64::NAN;
         line.images_per_s = f64::INFINITY;
-        MetricsLog::open(&path, 0, 0).unwrap().step(&line).unwrap();
+        MetricsLog::open(&path, 0, 0, 1).unwrap().step(&line).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text, "{\"step\":1,\"epoch\":1,\"loss\":null,\"lr\":0.1,\"images_per_s\":null}\n");
         let [MetricsLine::Step(line)] = &read(&path).unwrap()[..] else { panic!("not one step line") };
@@ -201,7 +217,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let write = |steps: std::ops::RangeInclusive<u64>, done: u64| {
-            let mut log = MetricsLog::open(&path, done, done / 4).unwrap();
+            let mut log = MetricsLog::open(&path, done, done / 4, 4).unwrap();
             for number in steps {
                 log.step(&step(number, (number - 1) / 4 + 1)).unwrap();
                 if number % 4 == 0 {
@@ -211,12 +227,15 @@ mod tests {
         };
         write(1..=12, 0);
         let uninterrupted = fs::read(&path).unwrap();
+        let csv = fs::read(path.with_extension("csv")).unwrap();
+        assert_eq!(String::from_utf8_lossy(&csv).lines().count(), 1 + 12 + 3);
         // Killed in the middle of a line; the last checkpoint was after 6 steps.
         fs::write(&path, &uninterrupted[..uninterrupted.len() - 7]).unwrap();
         write(7..=12, 6);
         assert_eq!(fs::read(&path).unwrap(), uninterrupted);
+        assert_eq!(fs::read(path.with_extension("csv")).unwrap(), csv);
         // Going on from before the first step leaves nothing of the old run.
-        drop(MetricsLog::open(&path, 0, 0).unwrap());
+        drop(MetricsLog::open(&path, 0, 0, 4).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"");
     }
 }

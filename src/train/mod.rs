@@ -11,13 +11,16 @@ mod digest;
 pub mod engine;
 mod error;
 mod failure;
+pub mod format;
 mod init;
 pub mod metrics;
 pub mod plot;
 pub mod predict;
 pub mod resident;
+pub mod report;
 pub mod run_dir;
 pub mod schedule;
+pub mod sessions;
 pub mod trainer;
 
 pub use error::RunError;

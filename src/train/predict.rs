@@ -2,7 +2,7 @@
 
 use super::TrainError;
 use super::config::Precision;
-use super::engine::{DeviceParameters, ForwardEngine};
+use super::engine::{DeviceParameters, ForwardEngine, ImageResult};
 use super::trainer::expected_tensors;
 use crate::data::{Batch, Loader, Order, Source};
 use crate::gpu::Gpu;
@@ -84,9 +84,44 @@ pub struct Evaluation {
     pub confusion: Vec<Vec<u64>>,
 }
 
-/// Runs `model` over `source`; `progress` gets the number of images queued so far.
+/// What a model says of one image of a data set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prediction {
+    /// The class that the data set gives.
+    pub label: u32,
+    /// The model's answer.
+    pub result: ImageResult,
+}
+
+impl Prediction {
+    /// Labels and results in the same order.
+    pub fn zip(labels: &[u32], results: &[ImageResult]) -> Vec<Self> {
+        labels.iter().zip(results).map(|(label, result)| Prediction { label: *label, result: *result }).collect()
+    }
+}
+
+impl Evaluation {
+    /// Sums up the predictions of a model with `classes` classes.
+    pub fn of(predictions: &[Prediction], classes: usize) -> Self {
+        let images = predictions.len();
+        let share = |most: usize| predictions.iter().filter(|p| p.result.rank < most).count() as f64 / images.max(1) as f64;
+        let mut confusion = vec![vec![0; classes]; classes];
+        for Prediction { label, result } in predictions {
+            confusion[*label as usize][result.predicted] += 1;
+        }
+        Evaluation {
+            images,
+            loss: predictions.iter().map(|p| f64::from(p.result.loss)).sum::<f64>() / images.max(1) as f64,
+            top1: share(1),
+            top5: share(5),
+            confusion,
+        }
+    }
+}
+
+/// Runs `model` over `source`, in its order; `progress` gets the number of images queued so far.
 #[allow(clippy::too_many_arguments)]
-pub fn evaluate(
+pub fn predictions(
     gpu: &Gpu,
     model: &Model,
     options: &ModelOptions,
@@ -96,7 +131,7 @@ pub fn evaluate(
     batch: usize,
     precision: Precision,
     progress: &mut dyn FnMut(usize),
-) -> Result<Evaluation, TrainError> {
+) -> Result<Vec<Prediction>, TrainError> {
     let parameters = upload(gpu, model, options, weights)?;
     let input = input_options(preprocess, source.shape());
     let switches = precision.compile_options();
@@ -117,18 +152,5 @@ pub fn evaluate(
         labels.extend_from_slice(&batch.labels[..batch.count]);
         progress(labels.len());
     })?;
-
-    let images = results.len();
-    let share = |hits: usize| hits as f64 / images.max(1) as f64;
-    let mut confusion = vec![vec![0; options.classes]; options.classes];
-    for (result, label) in results.iter().zip(&labels) {
-        confusion[*label as usize][result.predicted] += 1;
-    }
-    Ok(Evaluation {
-        images,
-        loss: results.iter().map(|r| f64::from(r.loss)).sum::<f64>() / images.max(1) as f64,
-        top1: share(results.iter().filter(|r| r.rank == 0).count()),
-        top5: share(results.iter().filter(|r| r.rank < 5).count()),
-        confusion,
-    })
+    Ok(Prediction::zip(&labels, &results))
 }

@@ -74,6 +74,16 @@ impl RunDir {
         self.path.join("curves.svg")
     }
 
+    /// Everything worth seeing of a finished run, see [`super::report`].
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    /// When the run was started, and on which machine; see [`super::sessions`].
+    pub fn sessions(&self) -> PathBuf {
+        self.path.join("sessions.jsonl")
+    }
+
     /// Weights after the last update that was saved.
     pub fn last_weights(&self) -> PathBuf {
         self.path.join("last.safetensors")
@@ -149,10 +159,14 @@ pub struct RunLog {
 impl RunLog {
     /// Appends `text` with the time in UTC before it; line breaks are escaped.
     pub fn line(&mut self, text: &str) -> Result<(), RunError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let line = format!("{} {}\n", utc(now), one_line(text, 4000));
+        let line = format!("{} {}\n", now_utc(), one_line(text, 4000));
         self.file.write_all(line.as_bytes()).map_err(RunError::io(&self.path, "write the log"))
     }
+}
+
+/// The time in UTC, as `2025-11-22T06:51:09Z`.
+pub(super) fn now_utc() -> String {
+    utc(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// A time since 1970 as `2025-11-22T06:51:09Z`.

@@ -6,9 +6,11 @@ use super::engine::{ForwardEngine, StepResult, TrainEngine};
 use super::init::initial_parameters;
 use super::metrics::{EpochLine, MetricsLog, StepLine};
 use super::plot;
+use super::predict::Prediction;
 use super::resident::{ResidentImages, Room, epoch_batches};
 use super::run_dir::{RunDir, RunLog};
 use super::schedule::learning_rate;
+use super::sessions::Session;
 use super::{RunError, TrainError};
 use crate::data::framing::Polarity;
 use crate::data::{self, Dataset, Order, batches_per_epoch};
@@ -112,6 +114,8 @@ pub struct TrainOutcome {
     pub interrupted: bool,
     /// Wall time.
     pub seconds: f64,
+    /// What `best.safetensors` says of the test images, where this session wrote it.
+    pub best_predictions: Option<Vec<Prediction>>,
 }
 
 /// Trains as `request` says until the epochs are done or `stop` is set.
@@ -134,6 +138,7 @@ pub fn train(gpu: &Gpu, request: TrainRequest, observer: &mut dyn Observer, stop
         best_accuracy: run.best_accuracy,
         interrupted,
         seconds: started.elapsed().as_secs_f64(),
+        best_predictions: run.best_predictions,
     })
 }
 
@@ -158,6 +163,7 @@ struct Run {
     sums: RunningSums,
     best_accuracy: Option<f64>,
     last: Option<EpochLine>,
+    best_predictions: Option<Vec<Prediction>>,
     line_images: u64,
     line_started: Instant,
     /// How long this epoch's updates have waited for their images to be read.
@@ -265,6 +271,8 @@ impl Run {
         }
         let metadata = metadata(&config, &dataset);
         let (epoch, step, step_in_epoch) = checkpoint.as_ref().map_or((0, 0, 0), |c| (c.epoch, c.step, c.step_in_epoch));
+        Session::starting(&request.command, step, gpu.adapter()).append(&dir.sessions())?;
+        let steps_per_epoch = batches_per_epoch(dataset.train.len(), config.images_per_update()) as u64;
         let mut log = dir.open_log()?;
         log.line(&format!("{} on {} ({})", request.command, gpu.adapter().name, gpu.adapter().driver))?;
         for (split, images) in [("training", &resident_train), ("test", &resident_test)] {
@@ -272,10 +280,11 @@ impl Run {
             log.line(&format!("{split} images: {place}"))?;
         }
         Ok(Run {
-            metrics: MetricsLog::open(&dir.metrics(), step, epoch)?,
+            metrics: MetricsLog::open(&dir.metrics(), step, epoch, steps_per_epoch)?,
             sums: checkpoint.as_ref().map_or_else(RunningSums::default, |c| c.sums),
             best_accuracy: checkpoint.as_ref().and_then(|c| c.best_accuracy),
             last: None,
+            best_predictions: None,
             line_images: 0,
             line_started: Instant::now(),
             data_wait: Duration::ZERO,
@@ -395,7 +404,7 @@ impl Run {
 
     fn finish_epoch(&mut self, gpu: &Gpu, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let started = Instant::now();
-        let (test_loss, test_acc) = self.test(gpu)?;
+        let (test_loss, test_acc, predictions) = self.test(gpu)?;
         let scaling = self.engine.download_loss_scale(gpu)?;
         let images = self.sums.epoch_images.max(1) as f64;
         let line = EpochLine {
@@ -412,6 +421,7 @@ impl Run {
         let is_best = test_acc.is_nan() || self.best_accuracy.is_none_or(|best| test_acc > best);
         if is_best && test_acc.is_finite() {
             self.best_accuracy = Some(test_acc);
+            self.best_predictions = Some(predictions);
         }
         self.epoch += 1;
         self.step_in_epoch = 0;
@@ -442,14 +452,16 @@ impl Run {
         Ok(())
     }
 
-    /// Mean loss and accuracy on the test images; not a number without any.
-    fn test(&mut self, gpu: &Gpu) -> Result<(f64, f64), TrainError> {
-        let Some(evaluator) = &mut self.evaluator else { return Ok((f64::NAN, f64::NAN)) };
+    /// Mean loss and accuracy on the test images, not a number without any; and what the network says of each.
+    fn test(&mut self, gpu: &Gpu) -> Result<(f64, f64, Vec<Prediction>), TrainError> {
+        let Some(evaluator) = &mut self.evaluator else { return Ok((f64::NAN, f64::NAN, Vec::new())) };
         let batches = epoch_batches(self.resident_test.as_ref(), &self.dataset.test, evaluator.batch(), Order::Sequential, 0, 0)?;
-        let results = evaluator.evaluate(gpu, batches, |_| {})?;
+        let mut labels = Vec::new();
+        let results = evaluator.evaluate(gpu, batches, |batch| labels.extend_from_slice(&batch.labels[..batch.count]))?;
         let images = results.len().max(1) as f64;
         let loss = results.iter().map(|r| f64::from(r.loss)).sum::<f64>() / images;
-        Ok((loss, results.iter().filter(|r| r.rank == 0).count() as f64 / images))
+        let accuracy = results.iter().filter(|r| r.rank == 0).count() as f64 / images;
+        Ok((loss, accuracy, Prediction::zip(&labels, &results)))
     }
 
     fn save_weights(&self, path: &Path, parameters: &[NamedTensor]) -> Result<(), TrainError> {
@@ -478,7 +490,7 @@ impl Run {
     }
 }
 
-fn open_data(config: &TrainConfig) -> Result<Dataset, TrainError> {
+pub(super) fn open_data(config: &TrainConfig) -> Result<Dataset, TrainError> {
     let side = config.image_size;
     let options = data::OpenOptions {
         data_dir: config.data_dir.clone(),

@@ -2,6 +2,7 @@
 
 use crate::Needs::Device;
 use crate::Test;
+use crate::report::companions;
 use crate::support::{Ran, finish, metrics, mini_fashion, program, run, small_run, word};
 use std::fs;
 use std::path::Path;
@@ -73,6 +74,7 @@ fn attempt(epochs: &str) -> bool {
             assert!(fs::read(at(name).join(file)).unwrap() == fs::read(at("plain").join(file)).unwrap(), "{name}: {file} differs");
         }
         assert_eq!(timeless(&at(name)), timeless(&at("plain")), "{name}");
+        assert_eq!(companions(&at(name)), metrics(&at(name)).len(), "{name}");
     }
     true
 }

@@ -309,7 +309,7 @@ pub fn forward_only(gpu: &Gpu, switches: CompileOptions) -> Result<(), String> {
             Purpose::Infer { .. } => engine.infer(gpu, &batch).map_err(|e| e.to_string())?.concat(),
             _ => {
                 let rows = engine.evaluate(gpu, std::iter::once(Ok(batch)), |_| {}).map_err(|e| e.to_string())?;
-                rows.iter().flat_map(|row| [row.loss, row.rank as f32, row.predicted as f32]).collect()
+                rows.iter().flat_map(|row| [row.loss, row.rank as f32, row.predicted as f32, row.confidence]).collect()
             }
         };
         Ok(values.into_iter().map(f32::to_bits).collect())

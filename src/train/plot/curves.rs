@@ -1,7 +1,7 @@
 //! `curves.svg`: loss and accuracy of a run as a picture, written anew after each epoch.
 
 use super::super::error::RunError;
-use super::super::metrics::{self, EpochLine, MetricsLine};
+use super::super::metrics::{self, EpochLine, MetricsLine, StepLine};
 use super::{Across, Axis, BLUE, GREY, ORANGE, Panel, Series, picture, step_of};
 use crate::weights::replace_file;
 use std::path::Path;
@@ -17,34 +17,78 @@ pub fn write(metrics: &Path, target: &Path, steps_per_epoch: u64) -> Result<(), 
 
 /// The picture: loss per logged step and per epoch on the left, accuracy per epoch on the right.
 pub fn svg(lines: &[MetricsLine], steps_per_epoch: u64) -> String {
-    let epochs = |value: fn(&EpochLine) -> f64| {
-        finite(lines.iter().filter_map(|line| match line {
-            MetricsLine::Epoch(line) => Some((line.epoch as f64, value(line))),
-            MetricsLine::Step(_) => None,
-        }))
-    };
-    let steps = finite(lines.iter().filter_map(|line| match line {
-        MetricsLine::Step(line) => Some((line.step as f64 / steps_per_epoch.max(1) as f64, line.loss)),
-        MetricsLine::Epoch(_) => None,
-    }));
-    let loss = [
-        Series { name: "training, by step", color: GREY, stroke: 1.0, points: averaged(&steps), text: |_| String::new() },
-        Series { name: "training", color: ORANGE, stroke: 2.0, points: epochs(|line| line.train_loss), text: |v| format!("{v:.3}") },
-        Series { name: "test", color: BLUE, stroke: 2.0, points: epochs(|line| line.test_loss), text: |v| format!("{v:.3}") },
-    ];
-    let percent = |v: f64| format!("{v:.2} %");
-    let accuracy = [
-        Series { name: "training", color: ORANGE, stroke: 2.0, points: epochs(|line| line.train_acc * 100.0), text: percent },
-        Series { name: "test", color: BLUE, stroke: 2.0, points: epochs(|line| line.test_acc * 100.0), text: percent },
-    ];
-    let end = loss.iter().chain(&accuracy).flat_map(|s| &s.points).fold(1.0, |end: f64, point| end.max(point.0));
-    picture(
-        "Loss and accuracy while training",
-        [
-            Panel { title: "loss", across: epochs_to(end), axis: Axis::logarithmic(&values(&loss)), series: &loss },
-            Panel { title: "accuracy in per cent", across: epochs_to(end), axis: Axis::percent(&values(&accuracy)), series: &accuracy },
-        ],
-    )
+    let curves = Curves::new(lines, steps_per_epoch);
+    picture("Loss and accuracy while training", &[curves.loss_panel(), curves.accuracy_panel()])
+}
+
+/// Loss, accuracy, learning rate and speed as a picture each, those that there are values of.
+pub fn figures(lines: &[MetricsLine], steps_per_epoch: u64) -> Vec<String> {
+    let curves = Curves::new(lines, steps_per_epoch);
+    let panels = [curves.loss_panel(), curves.accuracy_panel(), curves.rate_panel(), curves.speed_panel()];
+    let has_points = |panel: &&Panel| panel.series.iter().any(|series| !series.points.is_empty());
+    panels.iter().filter(has_points).map(|panel| picture(panel.title, std::slice::from_ref(panel))).collect()
+}
+
+/// The series of a run, over epochs.
+struct Curves {
+    loss: [Series; 3],
+    accuracy: [Series; 2],
+    rate: [Series; 1],
+    speed: [Series; 1],
+    /// The last epoch.
+    end: f64,
+}
+
+impl Curves {
+    fn new(lines: &[MetricsLine], steps_per_epoch: u64) -> Self {
+        let epochs = |value: fn(&EpochLine) -> f64| {
+            finite(lines.iter().filter_map(|line| match line {
+                MetricsLine::Epoch(line) => Some((line.epoch as f64, value(line))),
+                MetricsLine::Step(_) => None,
+            }))
+        };
+        let steps = |value: fn(&StepLine) -> f64| {
+            averaged(&finite(lines.iter().filter_map(|line| match line {
+                MetricsLine::Step(line) => Some((line.step as f64 / steps_per_epoch.max(1) as f64, value(line))),
+                MetricsLine::Epoch(_) => None,
+            })))
+        };
+        let percent = |v: f64| format!("{v:.2} %");
+        let loss = [
+            Series { name: "training, by step", color: GREY, stroke: 1.0, points: steps(|line| line.loss), text: |_| String::new() },
+            Series { name: "training", color: ORANGE, stroke: 2.0, points: epochs(|line| line.train_loss), text: |v| format!("{v:.3}") },
+            Series { name: "test", color: BLUE, stroke: 2.0, points: epochs(|line| line.test_loss), text: |v| format!("{v:.3}") },
+        ];
+        let accuracy = [
+            Series { name: "training", color: ORANGE, stroke: 2.0, points: epochs(|line| line.train_acc * 100.0), text: percent },
+            Series { name: "test", color: BLUE, stroke: 2.0, points: epochs(|line| line.test_acc * 100.0), text: percent },
+        ];
+        let rate = [Series { name: "at the end", color: BLUE, stroke: 1.0, points: steps(|line| line.lr), text: |v| format!("{v:.2e}") }];
+        let speed =
+            [Series { name: "at the end", color: BLUE, stroke: 1.0, points: steps(|line| line.images_per_s), text: |v| format!("{v:.0}") }];
+        let end = loss.iter().chain(&accuracy).flat_map(|s| &s.points).fold(1.0, |end: f64, point| end.max(point.0));
+        Curves { loss, accuracy, rate, speed, end }
+    }
+
+    fn panel<'a>(&self, title: &'static str, axis: Axis, series: &'a [Series]) -> Panel<'a> {
+        Panel { title, across: epochs_to(self.end), axis, series }
+    }
+
+    fn loss_panel(&self) -> Panel<'_> {
+        self.panel("loss", Axis::logarithmic(&values(&self.loss)), &self.loss)
+    }
+
+    fn accuracy_panel(&self) -> Panel<'_> {
+        self.panel("accuracy in per cent", Axis::percent(&values(&self.accuracy)), &self.accuracy)
+    }
+
+    fn rate_panel(&self) -> Panel<'_> {
+        self.panel("learning rate", Axis::from_zero(&values(&self.rate)), &self.rate)
+    }
+
+    fn speed_panel(&self) -> Panel<'_> {
+        self.panel("training images per second", Axis::from_zero(&values(&self.speed)), &self.speed)
+    }
 }
 
 fn values(series: &[Series]) -> Vec<f64> {
@@ -73,7 +117,6 @@ fn averaged(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::metrics::StepLine;
     use super::super::AREA;
     use super::super::tests::check;
     use super::*;
@@ -116,10 +159,25 @@ mod tests {
     }
 
     #[test]
+    fn figures_are_those_with_values() {
+        let all = figures(&[step(50, 2.0), step(100, 1.0), epoch(1, 0.75, 0.7)], 100);
+        assert_eq!(all.len(), 4);
+        all.iter().for_each(|figure| check(figure));
+        assert!(all[2].contains(">at the end 1.00e-1<") && all[3].contains(">at the end 100<"), "{all:?}");
+        assert!(all[1].contains("<title>test at epoch 1: 70.00 %</title>"), "{}", all[1]);
+        // Too few steps for a line.
+        assert_eq!(figures(&[epoch(1, f64::NAN, f64::NAN)], 3).len(), 2);
+    }
+
+    #[test]
     fn the_picture_in_docs_is_that_of_the_recorded_run() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let lines = metrics::read(&root.join("assets/nin-small-fashion/metrics.jsonl")).unwrap();
-        let picture = std::fs::read_to_string(root.join("docs/nin-small-training.svg")).unwrap();
+        let path = root.join("docs/nin-small-training.svg");
+        if std::env::var_os("UPDATE_GOLDENS").is_some_and(|value| value == "1") {
+            std::fs::write(&path, svg(&lines, 1875)).unwrap();
+        }
+        let picture = std::fs::read_to_string(path).unwrap();
         assert_eq!(svg(&lines, 1875), picture.replace("\r\n", "\n"));
     }
 

@@ -5,16 +5,17 @@
 mod curves;
 mod sweep;
 
-pub use curves::{svg, write};
+pub use curves::{figures, svg, write};
 pub use sweep::{SweepPoint, sweep_svg, write_sweep};
 
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 408.0;
-/// Plot area of a panel; the second one lies `PITCH` to the right of the first.
-const AREA: [f64; 4] = [64.0, 44.0, 384.0, 276.0];
+/// Of one panel, and what each further one adds.
+const WIDTH: f64 = 468.0;
 const PITCH: f64 = 492.0;
+const HEIGHT: f64 = 408.0;
+/// Plot area of the first panel.
+const AREA: [f64; 4] = [64.0, 44.0, 384.0, 276.0];
 
 const ORANGE: &str = "#e07b1a";
 const BLUE: &str = "#3f87dd";
@@ -27,7 +28,7 @@ struct Series {
     color: &'static str,
     stroke: f64,
     points: Vec<(f64, f64)>,
-    /// The last value, for the legend.
+    /// A value in words: the last one in the legend, each at its dot.
     text: fn(f64) -> String,
 }
 
@@ -103,15 +104,16 @@ struct Panel<'a> {
     series: &'a [Series],
 }
 
-/// Two plots beside each other.
-fn picture(title: &str, panels: [Panel<'_>; 2]) -> String {
+/// Plots beside each other.
+fn picture(title: &str, panels: &[Panel<'_>]) -> String {
+    let width = WIDTH + PITCH * panels.len().saturating_sub(1) as f64;
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {HEIGHT}\" width=\"{width}\" height=\"{HEIGHT}\" role=\"img\" \
          font-family=\"system-ui, 'DejaVu Sans', sans-serif\" font-size=\"13\" fill=\"#7a828c\">\n\
          <title>{title}</title>\n"
     );
-    for (panel, left) in panels.iter().zip([AREA[0], AREA[0] + PITCH]) {
-        panel.draw(&mut out, left);
+    for (number, panel) in panels.iter().enumerate() {
+        panel.draw(&mut out, AREA[0] + PITCH * number as f64);
     }
     out.push_str("</svg>\n");
     out
@@ -149,7 +151,19 @@ impl Panel<'_> {
                 line.stroke
             );
             for (across, value) in line.points.iter().filter(|_| line.stroke > 1.0 && self.across.has_dots) {
-                let _ = writeln!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{}\"/>", x(*across), y(*value), line.color);
+                // The transparent rim makes the dot easier to point at.
+                let _ = writeln!(
+                    out,
+                    "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{}\" stroke=\"#000\" stroke-opacity=\"0\" stroke-width=\"12\">\
+                     <title>{} at {} {}: {}</title></circle>",
+                    x(*across),
+                    y(*value),
+                    line.color,
+                    line.name,
+                    self.across.label,
+                    number(*across),
+                    (line.text)(*value)
+                );
             }
         }
         // Below the plot, where no line can cross it.
@@ -165,7 +179,7 @@ impl Panel<'_> {
                 line.stroke
             );
             let _ = writeln!(out, "<text x=\"{:.0}\" y=\"{line_height}\">{}</text>", at + 27.0, text.trim_end());
-            at += 46.0 + 7.0 * text.len() as f64;
+            at += 42.0 + 6.4 * text.len() as f64;
         }
     }
 }
@@ -191,9 +205,10 @@ mod tests {
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
-        for line in svg.lines().filter(|line| line.starts_with("<path") || line.starts_with("<poly") || line.starts_with("<circle")) {
+        for line in svg.lines().filter(|line| line.starts_with("<path") || line.starts_with("<poly")) {
             assert!(line.ends_with("/>"), "{line}");
         }
+        assert!(svg.lines().filter(|line| line.starts_with("<circle")).all(|line| line.ends_with("</title></circle>")), "{svg}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub fn sweep_svg(points: &[SweepPoint]) -> String {
     };
     picture(
         "Speed by batch size",
-        [
+        &[
             Panel { title: "images per second", across: across(), axis: Axis::from_zero(&values(&speed)), series: &speed },
             Panel { title: "milliseconds of a step", across: across(), axis: Axis::logarithmic(&values(&time)), series: &time },
         ],
