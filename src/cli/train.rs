@@ -8,10 +8,13 @@ use super::memory_args::BatchSize;
 use super::progress::Progress;
 use super::train_args::Args;
 use super::tuning::{Level, Workload};
+use crate::gpu::GpuError;
 use crate::models::Purpose;
+use crate::train::recovery;
 use crate::train::run_dir::RunDir;
-use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, optimizer, train};
+use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, optimizer};
 use crate::weights::label;
+use std::path::Path;
 
 /// Trains to the end, or until Ctrl-C, and says where the weights are.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
@@ -19,7 +22,13 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let gpu = open_gpu(args, &request, context)?;
     let stop = interrupt::watch(context.is_quiet())?;
     let mut progress = Progress::new(context);
-    let outcome = train(&gpu, request, &mut progress, &stop);
+    let reopen = |folder: &Path| {
+        let config = RunDir::open(folder)?.read_config()?;
+        let mut gpu = context.reopen_gpu(config.memory_budget, false)?;
+        gpu.use_choices(config.kernels);
+        Ok::<_, Failure>(gpu)
+    };
+    let outcome = recovery::train(gpu, request, &mut progress, &stop, reopen);
     progress.finish();
     let outcome = outcome?;
     if outcome.interrupted {
@@ -54,7 +63,9 @@ fn request(args: &Args) -> Result<TrainRequest, Failure> {
         Some(folder) => {
             let saved = RunDir::open(folder)?.read_config()?;
             args.check_resumed(&saved)?;
-            saved
+            let mut config = saved;
+            args.apply_saving(&mut config);
+            config
         }
         None => args.resolve()?,
     };
@@ -72,7 +83,18 @@ fn request(args: &Args) -> Result<TrainRequest, Failure> {
         initial_weights: args.initial_weights.clone(),
         command: command(),
         batch_size_auto,
+        lose_device_at: lose_device_at()?,
     })
+}
+
+/// The updates that `NIN_WGPU_LOSE_DEVICE_AT` lists.
+fn lose_device_at() -> Result<Vec<u64>, GpuError> {
+    const NAME: &str = "NIN_WGPU_LOSE_DEVICE_AT";
+    let Some(value) = std::env::var_os(NAME).filter(|value| !value.is_empty()) else { return Ok(Vec::new()) };
+    let value = value.to_string_lossy().into_owned();
+    let updates = value.split(',').map(|number| number.trim().parse());
+    let wanted = "a list of updates, counted from 0, such as 7 or 7,30";
+    updates.collect::<Result<_, _>>().map_err(|_| GpuError::Setting { name: NAME, value, wanted })
 }
 
 /// The command as typed, for the run's folder.

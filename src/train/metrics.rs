@@ -71,6 +71,8 @@ fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::
 pub struct MetricsLog {
     path: PathBuf,
     file: File,
+    /// Lines that could not be written: they go with the next.
+    pending: Vec<u8>,
 }
 
 impl MetricsLog {
@@ -95,10 +97,10 @@ impl MetricsLog {
             }
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(RunError::io(path, "open the metrics"))?;
-        Ok(Self { path: path.to_path_buf(), file })
+        Ok(Self { path: path.to_path_buf(), file, pending: Vec::new() })
     }
 
-    /// Appends the line of a logged step.
+    /// Appends the line of a logged step. A line that cannot be written is kept, and written with the next.
     pub fn step(&mut self, line: &StepLine) -> Result<(), RunError> {
         self.append(line)
     }
@@ -110,17 +112,30 @@ impl MetricsLog {
 
     /// Waits until the lines are on disk; called before a checkpoint that counts on them.
     pub fn sync(&mut self) -> Result<(), RunError> {
-        self.file.sync_data().map_err(RunError::io(&self.path, "write the metrics"))
+        self.flush().and_then(|()| self.file.sync_data()).map_err(RunError::io(&self.path, "write the metrics"))
     }
 
     fn append(&mut self, line: &impl Serialize) -> Result<(), RunError> {
-        let write = || {
-            let mut text = serde_json::to_vec(line)?;
-            text.push(b'\n');
-            // One call, so that a reader never sees half a line.
-            (&self.file).write_all(&text)
+        let mut write = || {
+            serde_json::to_writer(&mut self.pending, line)?;
+            self.pending.push(b'\n');
+            self.flush()
         };
         write().map_err(RunError::io(&self.path, "write the metrics"))
+    }
+
+    /// Writes in one call, so that a reader never sees half a line; what a full disk has taken of it is removed again.
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let length = self.file.metadata()?.len();
+        let written = self.file.write_all(&self.pending);
+        match written {
+            Ok(()) => self.pending.clear(),
+            Err(_) => drop(self.file.set_len(length)),
+        }
+        written
     }
 }
 
