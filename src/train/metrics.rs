@@ -222,4 +222,19 @@ mod tests {
         drop(MetricsLog::open(&path, 0, 0).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"");
     }
+
+    #[test]
+    fn a_line_that_cannot_be_written_goes_with_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path, 0, 0).unwrap();
+        log.step(&step(1, 1)).unwrap();
+        let writable = std::mem::replace(&mut log.file, File::open(&path).unwrap());
+        let error = log.step(&step(2, 1)).unwrap_err();
+        assert!(error.to_string().contains("metrics.jsonl"), "{error}");
+        log.file = writable;
+        log.epoch(&epoch(1)).unwrap();
+        let expected = [MetricsLine::Step(step(1, 1)), MetricsLine::Step(step(2, 1)), MetricsLine::Epoch(epoch(1))];
+        assert_eq!(read(&path).unwrap(), expected);
+    }
 }

@@ -256,6 +256,39 @@ mod tests {
     }
 
     #[test]
+    fn half_a_configuration_is_no_run() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(".config.toml.partial"), "mod").unwrap();
+        let run = RunDir::create(folder.path()).unwrap();
+        run.write_config(&TrainConfig::defaults("nin").unwrap(), "train").unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(!run.has_begun());
+    }
+
+    #[test]
+    fn the_weights_of_the_last_epochs_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path()).unwrap();
+        let left = |epoch: u64, keep: u32| {
+            run.remove_old_epochs(epoch, keep);
+            let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.collect();
+            names.sort();
+            names
+        };
+        for name in ["epoch-x.safetensors", "epoch-0001.txt", "best.safetensors"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        for epoch in [1, 2, 9, 10, 12345] {
+            fs::write(run.epoch_weights(epoch), "").unwrap();
+        }
+        let others = ["best.safetensors", "epoch-0001.txt"];
+        let kept = ["epoch-0009.safetensors", "epoch-0010.safetensors", "epoch-12345.safetensors", "epoch-x.safetensors"];
+        assert_eq!(left(10, 2), [&others[..], &kept].concat());
+        assert_eq!(left(20_000, 0), [&others[..], &kept[3..]].concat());
+    }
+
+    #[test]
     fn the_configuration_comes_back() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(folder.path()).unwrap();

@@ -5,6 +5,7 @@ use super::config::{self, ConfigError, TrainConfig};
 use super::divergence::CollapseWatch;
 use super::engine::{ForwardEngine, TrainEngine};
 use super::init::initial_parameters;
+use super::interval::CheckpointInterval;
 use super::metrics::{EpochLine, MetricsLog};
 use super::resident::{ResidentImages, Room};
 use super::run_dir::{RunDir, RunLog};
@@ -470,6 +471,7 @@ fn metadata(config: &TrainConfig, dataset: &Dataset) -> Metadata {
             std: config.std.iter().map(|v| *v as f32).collect(),
             polarity: if is_on_black { Polarity::LightOnDark } else { Polarity::Any },
         },
-        recipe: config.to_toml().ok(),
+        // How often a run saves itself is no part of what it learns.
+        recipe: TrainConfig { checkpoint_every: CheckpointInterval::DEFAULT, keep: 0, ..config.clone() }.to_toml().ok(),
     }
 }

@@ -30,12 +30,17 @@ impl Run {
     ) -> Result<(), TrainError> {
         self.engine.finish(gpu, results)?;
         self.take(results, observer)?;
+        if self.has_gradients(gpu)? { Ok(()) } else { Err(Divergence::new(self.step, Symptom::DeadLogits).into()) }
+    }
+
+    /// Whether any gradient of the last update is not zero; no update may be under way.
+    pub(super) fn has_gradients(&mut self, gpu: &Gpu) -> Result<bool, TrainError> {
         let gradients = self.engine.download_gradients(gpu)?;
-        if gradients.iter().all(|tensor| tensor.data.iter().all(|value| *value == 0.0)) {
-            return Err(Divergence::new(self.step, Symptom::DeadLogits).into());
+        let is_alive = gradients.iter().any(|tensor| tensor.data.iter().any(|value| *value != 0.0));
+        if is_alive {
+            self.collapse.clear();
         }
-        self.collapse.clear();
-        Ok(())
+        Ok(is_alive)
     }
 
     /// The error with the layer in it where the run diverged; others as they are.

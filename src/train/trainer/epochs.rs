@@ -5,7 +5,7 @@ use crate::data::{Batch, Order};
 use crate::gpu::Gpu;
 use crate::train::TrainError;
 use crate::train::checkpoint::RunningSums;
-use crate::train::divergence::{Divergence, Symptom, is_same_answer};
+use crate::train::divergence::{Divergence, SETTLED_UPDATES, Symptom, is_same_answer};
 use crate::train::engine::StepResult;
 use crate::train::metrics::{EpochLine, StepLine};
 use crate::train::plot;
@@ -13,6 +13,16 @@ use crate::train::resident::epoch_batches;
 use crate::train::schedule::learning_rate;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+/// What a test came to.
+struct Tested {
+    /// Mean over the test images, not a number without any.
+    loss: f64,
+    /// Share recognised, not a number without any.
+    accuracy: f64,
+    /// Whatever an image shows, the answer is the same.
+    is_same: bool,
+}
 
 impl Run {
     /// Trains until the epochs are done, or `stop` is set: true then, with everything saved.
@@ -128,7 +138,11 @@ impl Run {
     /// Tests, reports and saves; true where `stop` came first, and the epoch is not complete yet.
     fn finish_epoch(&mut self, gpu: &Gpu, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<bool, TrainError> {
         let started = Instant::now();
-        let Some((test_loss, test_acc)) = self.test(gpu, stop)? else { return Ok(true) };
+        let Some(Tested { loss: test_loss, accuracy: test_acc, is_same }) = self.test(gpu, stop)? else { return Ok(true) };
+        if is_same && self.step >= SETTLED_UPDATES {
+            return Err(Divergence::new(self.step, Symptom::SameAnswer).into());
+        }
+        let is_dead = is_same || (self.collapse.is_suspicious() && !self.has_gradients(gpu)?);
         let images = self.sums.epoch_images.max(1) as f64;
         let line = EpochLine {
             epoch: self.epoch + 1,
@@ -153,11 +167,11 @@ impl Run {
         let drawn = plot::write(&self.dir.metrics(), &self.dir.curves(), self.steps_per_epoch() as u64);
         self.tolerate(drawn, observer);
         self.keep_epoch(gpu, is_best)?;
-        if self.epoch < u64::from(self.config.epochs) {
-            self.save_or_go_on(gpu, observer)?;
-        } else {
+        if self.epoch == u64::from(self.config.epochs) {
             self.metrics.sync()?;
             self.save(gpu)?;
+        } else if !is_dead {
+            self.save_or_go_on(gpu, observer)?;
         }
         let memory = gpu.memory();
         let allocated = gpu.allocated_bytes().map_or_else(String::new, |bytes| format!(", {bytes} bytes allocated by wgpu"));
@@ -183,9 +197,11 @@ impl Run {
         Ok(false)
     }
 
-    /// Mean loss and accuracy on the test images, not a number without any; `None` where `stop` came first.
-    fn test(&mut self, gpu: &Gpu, stop: &AtomicBool) -> Result<Option<(f64, f64)>, TrainError> {
-        let Some(evaluator) = &mut self.evaluator else { return Ok(Some((f64::NAN, f64::NAN))) };
+    /// Runs the test images; `None` where `stop` came first.
+    fn test(&mut self, gpu: &Gpu, stop: &AtomicBool) -> Result<Option<Tested>, TrainError> {
+        let Some(evaluator) = &mut self.evaluator else {
+            return Ok(Some(Tested { loss: f64::NAN, accuracy: f64::NAN, is_same: false }));
+        };
         let batches = epoch_batches(self.resident_test.as_ref(), &self.dataset.test, evaluator.batch(), Order::Sequential, 0, 0)?;
         let mut labels = Vec::new();
         let batches = batches.take_while(|_| !stop.load(Ordering::Relaxed));
@@ -198,9 +214,8 @@ impl Run {
         if !loss.is_finite() {
             return Err(Divergence::new(self.step, Symptom::TestLoss(loss)).into());
         }
-        if is_same_answer(self.step, labels.iter().zip(&results).map(|(label, result)| (*label, result.loss, result.predicted))) {
-            return Err(Divergence::new(self.step, Symptom::SameAnswer).into());
-        }
-        Ok(Some((loss, results.iter().filter(|r| r.rank == 0).count() as f64 / images)))
+        let answers = labels.iter().zip(&results).map(|(label, result)| (*label, result.loss, result.predicted));
+        let accuracy = results.iter().filter(|r| r.rank == 0).count() as f64 / images;
+        Ok(Some(Tested { loss, accuracy, is_same: is_same_answer(answers) }))
     }
 }
