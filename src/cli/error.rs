@@ -174,13 +174,14 @@ fn of_train(error: &TrainError) -> u8 {
         TrainError::Run(error) => of_kind(error.kind()),
         TrainError::Config(error) => of_kind(error.kind()),
         TrainError::Build(error) => of_build(error),
-        TrainError::Diverged { .. } => DIVERGED,
+        TrainError::Diverged(_) => DIVERGED,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::{Divergence, Symptom};
 
     #[test]
     fn exit_codes_are_the_documented_ones() {
@@ -203,7 +204,7 @@ mod tests {
             (BuildError::Plan(plan).into(), 5),
             (BuildError::OverBudget { needed: 2, budget: 1 }.into(), 5),
             (GpuError::OverBudget { what: "x".into(), bytes: 2, in_use: 0, budget: 1 }.into(), 5),
-            (TrainError::Diverged { step: 3, loss: f64::NAN, advice: "x" }.into(), 7),
+            (TrainError::from(Divergence::new(3, Symptom::DeadLogits)).into(), 7),
             (Failure::BadData("x".into()), 6),
             (WeightsError::Missing { file: "x".into() }.into(), 6),
             (DataError::UnknownDataSet { spec: "x".into(), known: "y".into() }.into(), 6),

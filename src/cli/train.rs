@@ -10,10 +10,12 @@ use super::progress::Progress;
 use super::report;
 use super::train_args::Args;
 use super::tuning::{Level, Workload, trusted};
+use crate::gpu::GpuError;
 use crate::models::Purpose;
 use crate::train::TrainError;
+use crate::train::recovery;
 use crate::train::run_dir::RunDir;
-use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, optimizer, train};
+use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, optimizer};
 use crate::weights::{label, one_line};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,19 +29,26 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let mut gpu = open_gpu(args, &request, context)?;
     request.config.precision = trusted(&mut gpu, request.config.precision, request.resume.is_some(), context)?;
     let stop = interrupt::watch(context.is_quiet())?;
-    let outcome = if args.tui {
+    let reopen = |folder: &Path| {
+        let config = RunDir::open(folder)?.read_config()?;
+        let mut gpu = context.reopen_gpu(config.memory_budget, false)?;
+        trusted(&mut gpu, config.precision, true, context)?;
+        gpu.use_choices(config.kernels);
+        Ok::<_, Failure>(gpu)
+    };
+    let trained = if args.tui {
         let title = format!("{} on {}", request.config.model, request.config.data);
         let mut dashboard = Dashboard::start(context, title, Arc::clone(&stop))?;
-        let outcome = train(&gpu, request, &mut dashboard, &stop);
+        let trained = recovery::train(gpu, request, &mut dashboard, &stop, reopen);
         dashboard.finish();
-        outcome
+        trained
     } else {
         let mut progress = Progress::new(context);
-        let outcome = train(&gpu, request, &mut progress, &stop);
+        let trained = recovery::train(gpu, request, &mut progress, &stop, reopen);
         progress.finish();
-        outcome
+        trained
     };
-    let mut outcome = outcome?;
+    let (mut outcome, gpu) = trained?;
     if outcome.interrupted {
         let folder = format::shell_word(&label(&outcome.out));
         context.note(&format!("interrupted; everything is saved. Go on with: nin-wgpu train --resume {folder}"));
@@ -95,7 +104,9 @@ fn request(args: &Args) -> Result<TrainRequest, Failure> {
         Some(folder) => {
             let saved = RunDir::open(folder)?.read_config()?;
             args.check_resumed(&saved)?;
-            saved
+            let mut config = saved;
+            args.apply_saving(&mut config);
+            config
         }
         None => args.resolve()?,
     };
@@ -113,7 +124,18 @@ fn request(args: &Args) -> Result<TrainRequest, Failure> {
         initial_weights: args.initial_weights.clone(),
         command: command(),
         batch_size_auto,
+        lose_device_at: lose_device_at()?,
     })
+}
+
+/// The updates that `NIN_WGPU_LOSE_DEVICE_AT` lists.
+fn lose_device_at() -> Result<Vec<u64>, GpuError> {
+    const NAME: &str = "NIN_WGPU_LOSE_DEVICE_AT";
+    let Some(value) = std::env::var_os(NAME).filter(|value| !value.is_empty()) else { return Ok(Vec::new()) };
+    let value = value.to_string_lossy().into_owned();
+    let updates = value.split(',').map(|number| number.trim().parse());
+    let wanted = "a list of updates, counted from 0, such as 7 or 7,30";
+    updates.collect::<Result<_, _>>().map_err(|_| GpuError::Setting { name: NAME, value, wanted })
 }
 
 /// The command as typed, for the run's folder.

@@ -7,6 +7,7 @@ use super::tuning::TuneArgs;
 use crate::models::Model;
 use crate::train::config::{Augment, ConfigError, Init, Optimizer, Precision, SaveDtype, Schedule, TrainConfig};
 use crate::train::defaults::ADAM_LR;
+use crate::train::interval::CheckpointInterval;
 use std::path::PathBuf;
 
 /// Arguments of the verb. What is not given follows the model, see [`TrainConfig::defaults`].
@@ -76,6 +77,9 @@ pub struct Args {
     /// Start of the weights: xavier, kaiming, normal
     #[arg(long, value_name = "KIND", help_heading = "Model")]
     pub init: Option<Init>,
+    /// Start of the last convolution's biases: above 0 keeps every class alive behind a last ReLU
+    #[arg(long, value_name = "B", allow_negative_numbers = true, help_heading = "Model")]
+    pub head_bias: Option<f64>,
     /// Start from these weights
     #[arg(long, value_name = "FILE", conflicts_with = "resume", help_heading = "Model")]
     pub initial_weights: Option<PathBuf>,
@@ -136,6 +140,12 @@ pub struct Args {
     /// Updates between two lines of metrics.jsonl
     #[arg(long, value_name = "N", help_heading = "Run")]
     pub log_every: Option<u32>,
+    /// Save within an epoch every N updates, or after a time such as 30s, 5m or 1h; epoch: only at its end [default: 5m]
+    #[arg(long, value_name = "N|TIME", help_heading = "Run")]
+    pub checkpoint_every: Option<CheckpointInterval>,
+    /// Keep the weights of the last N epochs, as epoch-0001.safetensors and so on [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    pub keep: Option<u32>,
     #[command(flatten)]
     pub memory: MemoryArgs,
     /// Leave out report.html at the end
@@ -162,6 +172,7 @@ impl Args {
         for change in self.changes() {
             (change.apply)(&mut config);
         }
+        self.apply_saving(&mut config);
         self.follow(&mut config)?;
         config.validate()?;
         Ok(config)
@@ -188,6 +199,12 @@ impl Args {
             }
         }
         Ok(())
+    }
+
+    /// When and what to save does not change what is learned: it may differ from the run to resume.
+    pub fn apply_saving(&self, config: &mut TrainConfig) {
+        config.checkpoint_every = self.checkpoint_every.unwrap_or(config.checkpoint_every);
+        config.keep = self.keep.unwrap_or(config.keep);
     }
 
     /// The flags that were given, in an order in which they can be applied.
@@ -218,6 +235,7 @@ impl Args {
             "--contrast" contrast => |c| c.augment.contrast = *contrast;
             "--dropout" dropout => |c| c.dropout = *dropout;
             "--init" init => |c| c.init = *init;
+            "--head-bias" head_bias => |c| c.head_bias = Some(*head_bias);
             "--initial-weights" initial_weights => |c| c.initial_weights = Some(initial_weights.clone());
             "--epochs" epochs => |c| c.epochs = *epochs;
             "--batch-size" batch_size => |c| if let BatchSize::Images(images) = batch_size { c.batch_size = *images };
@@ -314,9 +332,10 @@ mod tests {
     fn every_flag_reaches_its_setting() {
         let config = resolve(
             "--model nin-imagenet --data d --data-dir e --limit-train 7 --limit-test 8 --no-shuffle --flip=false --shift 2 --cutout 8 --brightness 0.25 --contrast 0.5 \
-             --classes 12 --in-channels 1 --image-size 96 --mean -0.5 --std 2 --dropout 0.25 --init normal --initial-weights w \
+             --classes 12 --in-channels 1 --image-size 96 --mean -0.5 --std 2 --dropout 0.25 --init normal --head-bias 2 --initial-weights w \
              --epochs 9 --batch-size 3 --grad-accum 4 --optimizer sgd --lr 0.5 --momentum 0.75 --nesterov --weight-decay 0.125 \
-             --schedule cosine --step-epochs 5 --step-gamma 0.5 --warmup-epochs 2 --seed 11 --precision mixed --save-dtype f16 --log-every 1",
+             --schedule cosine --step-epochs 5 --step-gamma 0.5 --warmup-epochs 2 --seed 11 --precision mixed --save-dtype f16 --log-every 1 \
+             --checkpoint-every 40 --keep 3",
         );
         let expected = TrainConfig {
             model: "nin-imagenet".into(),
@@ -341,6 +360,9 @@ mod tests {
             dropout: 0.25,
             seed: 11,
             init: Init::Normal,
+            head_bias: Some(2.0),
+            checkpoint_every: CheckpointInterval::Updates(40),
+            keep: 3,
             precision: Precision::Mixed,
             save_dtype: SaveDtype::F16,
             limit_train: Some(7),
@@ -387,6 +409,11 @@ mod tests {
     fn a_resumed_run_keeps_its_configuration() {
         let saved = resolve("--model nin --data d --lr 0.5");
         assert!(parse("--resume r").check_resumed(&saved).is_ok());
+        let resumed = parse("--resume r --checkpoint-every 1h --keep 2");
+        assert!(resumed.check_resumed(&saved).is_ok());
+        let mut config = saved.clone();
+        resumed.apply_saving(&mut config);
+        assert_eq!((config.checkpoint_every.to_string(), config.keep, config.hash()), ("1h".into(), 2, saved.hash()));
         assert!(parse("--resume r --out r --model nin --data d --lr 0.5").check_resumed(&saved).is_ok());
         for (line, flag) in [
             ("--resume r --lr 0.25", "--lr"),

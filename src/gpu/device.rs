@@ -92,9 +92,8 @@ impl Gpu {
         }));
         let on_lost = Arc::clone(&faults);
         device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                record(&on_lost, GpuError::DeviceLost(one_line(&message)));
-            }
+            let message = one_line(&message);
+            record_loss(&on_lost, if message.is_empty() { format!("{reason:?}").to_lowercase() } else { message });
         });
         let mut target = Target { memory_budget: options.memory_budget, ..adapter::target(&chosen, &limits, features, options.class) };
         if let Some(units @ (MatrixUnits::None | MatrixUnits::Emulated)) = options.matrix_units
@@ -210,6 +209,11 @@ impl Gpu {
         }
     }
 
+    /// Gives the device up: from now on it behaves as one that was lost. For seeing what follows.
+    pub fn lose(&self) {
+        self.device.destroy();
+    }
+
     /// Writes bytes to a buffer, in order with submitted work.
     pub fn write(&self, buffer: &DeviceBuffer, offset: u64, bytes: &[u8]) {
         self.queue.write_buffer(&buffer.0, offset, bytes);
@@ -234,7 +238,7 @@ impl Gpu {
             self.queue.submit([encoder.finish()]);
             staging.map_async(wgpu::MapMode::Read, .., |_| {});
             self.wait()?;
-            let view = staging.get_mapped_range(..).map_err(|e| GpuError::Refused(format!("reading back: {e}")))?;
+            let view = staging.get_mapped_range(..).map_err(|e| self.refused("reading back", e))?;
             read.extend_from_slice(&view[..part as usize]);
             drop(view);
             staging.unmap();
@@ -253,6 +257,20 @@ impl Gpu {
         self.waited.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
         polled.map_err(|e| GpuError::DeviceLost(e.to_string()))?;
         self.check()
+    }
+
+    /// Why the device refused a call: the fault that is known, or `error`.
+    pub(super) fn refused(&self, what: &str, error: impl std::fmt::Display) -> GpuError {
+        self.check().err().unwrap_or_else(|| GpuError::Refused(format!("{what}: {error}")))
+    }
+}
+
+/// A lost device is behind whatever else goes wrong.
+fn record_loss(faults: &Mutex<Option<GpuError>>, reason: String) {
+    if let Ok(mut fault) = faults.lock() {
+        if !matches!(*fault, Some(GpuError::DeviceLost(_))) {
+            *fault = Some(GpuError::DeviceLost(reason));
+        }
     }
 }
 

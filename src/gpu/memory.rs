@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct Meter {
     in_use: AtomicU64,
     peak: AtomicU64,
+    buffers: AtomicU64,
 }
 
 /// The bytes of one buffer, counted as long as this lives.
@@ -21,6 +22,7 @@ pub(super) struct Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.meter.in_use.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.meter.buffers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -31,13 +33,15 @@ pub struct MemoryInUse {
     pub bytes: u64,
     /// The most at any time since the device was opened.
     pub peak_bytes: u64,
+    /// How many buffers and textures there are now.
+    pub buffers: u64,
 }
 
 impl Gpu {
     /// What the program's buffers take.
     pub fn memory(&self) -> MemoryInUse {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        MemoryInUse { bytes: load(&self.meter.in_use), peak_bytes: load(&self.meter.peak) }
+        MemoryInUse { bytes: load(&self.meter.in_use), peak_bytes: load(&self.meter.peak), buffers: load(&self.meter.buffers) }
     }
 
     /// Bytes that wgpu's allocator has handed out, its own buffers for uploads included; `None` where the backend cannot tell.
@@ -49,6 +53,7 @@ impl Gpu {
     pub(super) fn claim(&self, bytes: u64) -> Claim {
         let in_use = self.meter.in_use.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.meter.peak.fetch_max(in_use, Ordering::Relaxed);
+        self.meter.buffers.fetch_add(1, Ordering::Relaxed);
         Claim { meter: Arc::clone(&self.meter), bytes }
     }
 

@@ -42,8 +42,8 @@ impl Readback {
         });
     }
 
-    fn take(&self) -> Result<Vec<u8>, GpuError> {
-        let view = self.staging.get_mapped_range(..).map_err(|e| GpuError::Refused(format!("reading back: {e}")))?;
+    fn take(&self, gpu: &Gpu) -> Result<Vec<u8>, GpuError> {
+        let view = self.staging.get_mapped_range(..).map_err(|e| gpu.refused("reading back", e))?;
         let bytes = view.to_vec();
         drop(view);
         self.staging.unmap();
@@ -92,7 +92,7 @@ impl<T> ReadbackRing<T> {
                 _ => break,
             }
             if let Some((readback, tag)) = self.pending.pop_front() {
-                let bytes = readback.take()?;
+                let bytes = readback.take(gpu)?;
                 self.idle.push(readback);
                 done(tag, bytes);
             }

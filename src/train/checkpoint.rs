@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::config::TrainConfig;
 use super::digest::{HashingWriter, file_sha256, hex};
 use super::error::RunError;
 use crate::ops::LossScale;
@@ -69,6 +70,29 @@ pub struct RunningSums {
 }
 
 impl Checkpoint {
+    /// A run before its first update.
+    pub fn first(
+        config: &TrainConfig,
+        data_fingerprint: &str,
+        parameters: Vec<NamedTensor>,
+        optimizer: Vec<(String, Vec<NamedTensor>)>,
+        loss_scale: Option<LossScale>,
+    ) -> Self {
+        Checkpoint {
+            step: 0,
+            epoch: 0,
+            step_in_epoch: 0,
+            parameters,
+            optimizer,
+            loss_scale,
+            best_accuracy: None,
+            sums: RunningSums::default(),
+            seed: config.seed,
+            config_hash: config.hash(),
+            data_fingerprint: data_fingerprint.to_string(),
+        }
+    }
+
     /// Writes the checkpoint to the folder `state`, which is made where it is absent. After an
     /// error the earlier checkpoint is still the valid one.
     pub fn save(&self, state: &Path) -> Result<(), RunError> {
@@ -94,6 +118,7 @@ impl Checkpoint {
                 let text = serde_json::to_string_pretty(&sealed)? + "\n";
                 replace_file(&path, |writer| writer.write_all(text.as_bytes()))
             })
+            .inspect_err(|_| drop(fs::remove_file(state.join(&file))))
             .map_err(RunError::io(&path, "write the checkpoint"))?;
         remove_others(state, &file);
         Ok(())
@@ -133,6 +158,24 @@ impl Checkpoint {
         }
         if self.data_fingerprint != data_fingerprint {
             return different("data set");
+        }
+        Ok(())
+    }
+
+    /// Refuses tensors that are not those of the model: `parameters` are its names and shapes, and the optimizer keeps tensors
+    /// of the same names and shapes under each of `kinds`.
+    pub fn require_tensors(&self, state: &Path, parameters: &[(String, Vec<usize>)], kinds: &[&str]) -> Result<(), RunError> {
+        let damaged = |reason: String| RunError::Damaged { path: label(state), reason };
+        let is_expected = |tensors: &[NamedTensor]| {
+            let same = |(tensor, (name, shape)): (&NamedTensor, &(String, Vec<usize>))| tensor.name == *name && tensor.shape == *shape;
+            tensors.len() == parameters.len() && tensors.iter().zip(parameters).all(same)
+        };
+        if !is_expected(&self.parameters) {
+            return Err(damaged("its parameters are not those of the model".into()));
+        }
+        let found: Vec<&str> = self.optimizer.iter().map(|(kind, _)| kind.as_str()).collect();
+        if found != kinds || !self.optimizer.iter().all(|(_, tensors)| is_expected(tensors)) {
+            return Err(damaged("its optimizer state is not that of the configuration".into()));
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::digest::hex;
+use super::interval::CheckpointInterval;
 use crate::kernels::Choices;
 use crate::passes::CompileOptions;
 use crate::shape::Element;
@@ -218,6 +219,12 @@ pub struct TrainConfig {
     pub std: Vec<f64>,
     /// Updates between two lines of `metrics.jsonl`.
     pub log_every: u32,
+    /// When the run saves itself within an epoch.
+    #[serde(default)]
+    pub checkpoint_every: CheckpointInterval,
+    /// The weights of so many epochs, the latest, are kept beside the last and the best.
+    #[serde(default)]
+    pub keep: u32,
     /// Most bytes of device memory; where a batch takes more it is cut into parts, whose sums round otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_budget: Option<u64>,
@@ -281,6 +288,8 @@ impl TrainConfig {
         let in_unit = |value: f64| (0.0..1.0).contains(&value);
         let epochs = f64::from(self.epochs);
         expect(self.lr as f32 > 0.0 && finite(self.lr), "--lr", self.lr, "above 0 and finite")?;
+        let head_bias = self.head_bias.unwrap_or_default();
+        expect(finite(head_bias), "--head-bias", head_bias, "finite")?;
         expect(in_unit(self.momentum), "--momentum", self.momentum, "at least 0 and below 1")?;
         expect(in_unit(self.dropout), "--dropout", self.dropout, "at least 0 and below 1")?;
         expect(self.weight_decay >= 0.0 && finite(self.weight_decay), "--weight-decay", self.weight_decay, "at least 0 and finite")?;
@@ -329,7 +338,7 @@ impl TrainConfig {
     }
 
     /// SHA-256, in hexadecimal, over what shapes the weights' way. A run may go on with a data set
-    /// that moved, another logging interval, another memory budget, fewer test images and, unless the
+    /// that moved, another interval of logging or saving, another memory budget, fewer test images and, unless the
     /// schedule depends on it, more epochs.
     pub fn hash(&self) -> String {
         let mut fixed = self.clone();
@@ -339,6 +348,7 @@ impl TrainConfig {
         fixed.limit_test = None;
         fixed.log_every = 1;
         fixed.save_dtype = SaveDtype::F32;
+        (fixed.checkpoint_every, fixed.keep) = (CheckpointInterval::DEFAULT, 0);
         fixed.memory_budget = None;
         if fixed.schedule != Schedule::Cosine {
             fixed.epochs = 1;
@@ -394,7 +404,7 @@ mod tests {
     #[test]
     fn nonsense_names_its_flag() {
         type Change = fn(&mut TrainConfig);
-        let cases: [(&str, Change); 27] = [
+        let cases: [(&str, Change); 28] = [
             ("--model", |c| c.model = "vgg".into()),
             ("--classes", |c| c.classes = 0),
             ("--in-channels", |c| c.in_channels = 0),
@@ -415,6 +425,7 @@ mod tests {
             ("--momentum", |c| c.momentum = 1.0),
             ("--momentum", |c| c.momentum = f64::NAN),
             ("--dropout", |c| c.dropout = 1.0),
+            ("--head-bias", |c| c.head_bias = Some(f64::INFINITY)),
             ("--weight-decay", |c| c.weight_decay = -1e-4),
             ("--warmup-epochs", |c| c.warmup_epochs = 11.0),
             ("--nesterov", |c| c.nesterov = true),
@@ -458,6 +469,7 @@ mod tests {
         assert_eq!(config.hash().len(), 64);
         assert_eq!(config.hash(), hash_after(|c| c.data = "elsewhere".into()));
         assert_eq!(config.hash(), hash_after(|c| c.log_every = 1));
+        assert_eq!(config.hash(), hash_after(|c| (c.checkpoint_every, c.keep) = (CheckpointInterval::Epoch, 3)));
         assert_eq!(config.hash(), hash_after(|c| c.epochs = 20));
         assert_eq!(config.hash(), hash_after(|c| c.save_dtype = SaveDtype::F16));
         assert_ne!(config.hash(), hash_after(|c| c.precision = Precision::Mixed));

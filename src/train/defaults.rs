@@ -1,6 +1,7 @@
 //! What each model is trained with where no flag says otherwise, with its source.
 
 use super::config::{Augment, ConfigError, Init, Optimizer, Precision, SaveDtype, Schedule, TrainConfig};
+use super::interval::CheckpointInterval;
 use crate::kernels::Choices;
 
 /// Models that [`TrainConfig::defaults`] knows.
@@ -71,6 +72,8 @@ fn d2l(model: &str) -> TrainConfig {
         mean: vec![0.0],
         std: vec![1.0],
         log_every: 50,
+        checkpoint_every: CheckpointInterval::DEFAULT,
+        keep: 0,
         memory_budget: None,
         augment: Augment::NONE,
         kernels: Choices::default(),
@@ -189,6 +192,8 @@ shuffle = true
 mean = [0.0]
 std = [1.0]
 log_every = 50
+checkpoint_every = "5m"
+keep = 0
 
 [augment]
 flip = false

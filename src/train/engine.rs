@@ -12,6 +12,10 @@ use crate::passes::{Arena, BufferRole, CompileOptions, Pass, Region, ScheduledDi
 use crate::weights::NamedTensor;
 use std::borrow::Cow;
 
+mod inspect;
+
+pub use inspect::LayerOutput;
+
 /// The parameters of a model on a device, shared by the networks that train, evaluate and infer with them.
 #[derive(Clone)]
 pub struct DeviceParameters {

@@ -26,7 +26,7 @@ pub enum RunError {
     },
 
     /// The run never came to save its state.
-    #[error("{path}: no checkpoint yet: the run ended before its first; train again with another --out")]
+    #[error("{path}: there is no checkpoint (manifest.json) to go on from; start again with another --out")]
     NoCheckpoint {
         /// The folder or file.
         path: String,

@@ -1,6 +1,6 @@
 //! Why a run could not start or go on.
 
-use super::{RunError, config::ConfigError};
+use super::{Divergence, RunError, config::ConfigError};
 use crate::data::DataError;
 use crate::gpu::GpuError;
 use crate::models::BuildError;
@@ -27,14 +27,13 @@ pub enum TrainError {
     /// The model does not fit its input or the device.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// The loss is no longer a number.
-    #[error("training diverged: the loss at step {step} is {loss}; the last checkpoint is kept. Use a smaller --lr, {advice}")]
-    Diverged {
-        /// Update at which it was seen, counted from 1.
-        step: u64,
-        /// What the loss was.
-        loss: f64,
-        /// What else may help.
-        advice: &'static str,
-    },
+    /// Nothing is learned any more.
+    #[error(transparent)]
+    Diverged(Box<Divergence>),
+}
+
+impl From<Divergence> for TrainError {
+    fn from(divergence: Divergence) -> Self {
+        TrainError::Diverged(Box::new(divergence))
+    }
 }

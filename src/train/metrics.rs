@@ -84,6 +84,8 @@ pub struct MetricsLog {
     file: File,
     csv: CsvLog,
     events: EventLog,
+    /// Lines that could not be written: they go with the next.
+    pending: Vec<u8>,
 }
 
 impl MetricsLog {
@@ -114,10 +116,10 @@ impl MetricsLog {
         let folder = path.parent().unwrap_or(Path::new("."));
         let events = EventLog::open(folder, &lines, steps, epochs, steps_per_epoch)
             .map_err(RunError::io(folder, "write the events for TensorBoard"))?;
-        Ok(Self { path: path.to_path_buf(), file, csv, events })
+        Ok(Self { path: path.to_path_buf(), file, csv, events, pending: Vec::new() })
     }
 
-    /// Appends the line of a logged step.
+    /// Appends the line of a logged step. A line that cannot be written is kept, and written with the next.
     pub fn step(&mut self, line: &StepLine) -> Result<(), RunError> {
         self.append(&MetricsLine::Step(line.clone()))
     }
@@ -129,20 +131,34 @@ impl MetricsLog {
 
     /// Waits until the lines are on disk; called before a checkpoint that counts on them.
     pub fn sync(&mut self) -> Result<(), RunError> {
-        let sync = || self.file.sync_data().and_then(|()| self.csv.sync()).and_then(|()| self.events.sync());
-        sync().map_err(RunError::io(&self.path, "write the metrics"))
+        let written = self.flush().and_then(|()| self.file.sync_data());
+        let synced = written.and_then(|()| self.csv.sync()).and_then(|()| self.events.sync());
+        synced.map_err(RunError::io(&self.path, "write the metrics"))
     }
 
     fn append(&mut self, line: &MetricsLine) -> Result<(), RunError> {
         let mut write = || {
-            let mut text = serde_json::to_vec(line)?;
-            text.push(b'\n');
-            // One call, so that a reader never sees half a line.
-            (&self.file).write_all(&text)?;
-            self.csv.append(line)?;
-            self.events.append(line)
+            serde_json::to_writer(&mut self.pending, line)?;
+            self.pending.push(b'\n');
+            // Each gets its line, whatever became of the others.
+            let written = [self.flush(), self.csv.append(line), self.events.append(line)];
+            written.into_iter().collect::<std::io::Result<()>>()
         };
         write().map_err(RunError::io(&self.path, "write the metrics"))
+    }
+
+    /// Writes in one call, so that a reader never sees half a line; what a full disk has taken of it is removed again.
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let length = self.file.metadata()?.len();
+        let written = self.file.write_all(&self.pending);
+        match written {
+            Ok(()) => self.pending.clear(),
+            Err(_) => drop(self.file.set_len(length)),
+        }
+        written
     }
 }
 
@@ -237,5 +253,20 @@ mod tests {
         // Going on from before the first step leaves nothing of the old run.
         drop(MetricsLog::open(&path, 0, 0, 4).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_goes_with_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path, 0, 0, 4).unwrap();
+        log.step(&step(1, 1)).unwrap();
+        let writable = std::mem::replace(&mut log.file, File::open(&path).unwrap());
+        let error = log.step(&step(2, 1)).unwrap_err();
+        assert!(error.to_string().contains("metrics.jsonl"), "{error}");
+        log.file = writable;
+        log.epoch(&epoch(1)).unwrap();
+        let expected = [MetricsLine::Step(step(1, 1)), MetricsLine::Step(step(2, 1)), MetricsLine::Epoch(epoch(1))];
+        assert_eq!(read(&path).unwrap(), expected);
     }
 }

@@ -10,6 +10,9 @@ use super::error::RunError;
 use crate::weights::{label, one_line, replace_file};
 
 const CONFIG: &str = "config.toml";
+const EPOCH_PREFIX: &str = "epoch-";
+const WEIGHTS_SUFFIX: &str = ".safetensors";
+const CONFIG_PARTIAL: &str = ".config.toml.partial";
 
 /// A run's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +43,9 @@ impl RunDir {
         }
         fs::create_dir_all(path).map_err(RunError::io(path, "make the folder"))?;
         let mut entries = fs::read_dir(path).map_err(RunError::io(path, "read the folder"))?;
-        if entries.next().is_some() {
+        // A run that was killed before it had a configuration may have left half of one.
+        let is_leftover = |name: &std::ffi::OsStr| name.to_str() == Some(CONFIG_PARTIAL);
+        if entries.any(|entry| !entry.is_ok_and(|entry| is_leftover(&entry.file_name()))) {
             return Err(RunError::Occupied { path: label(path) });
         }
         Ok(Self { path: path.to_path_buf() })
@@ -92,6 +97,28 @@ impl RunDir {
     /// Weights after the epoch with the best test accuracy.
     pub fn best_weights(&self) -> PathBuf {
         self.path.join("best.safetensors")
+    }
+
+    /// Weights after epoch `epoch`, counted from 1, that `--keep` asks for.
+    pub fn epoch_weights(&self, epoch: u64) -> PathBuf {
+        self.path.join(format!("{EPOCH_PREFIX}{epoch:04}{WEIGHTS_SUFFIX}"))
+    }
+
+    /// Removes the weights of epochs after which `keep` others have been complete at `epoch`. Failing to is no reason to stop.
+    pub fn remove_old_epochs(&self, epoch: u64, keep: u32) {
+        let Ok(entries) = fs::read_dir(&self.path) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(EPOCH_PREFIX)?.strip_suffix(WEIGHTS_SUFFIX)?.parse::<u64>().ok());
+            if number.is_some_and(|number| number.saturating_add(keep.into()) <= epoch) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Whether the run has left a trace of its first step: a checkpoint is written before.
+    pub fn has_begun(&self) -> bool {
+        self.metrics().exists()
     }
 
     /// What going on needs, see [`super::checkpoint`].
@@ -240,6 +267,39 @@ mod tests {
         assert!(error.to_string().contains("pass --resume"), "{error}");
         assert_eq!(RunDir::open(&path).unwrap(), run);
         assert_eq!(RunDir::create(&run.config()).unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn half_a_configuration_is_no_run() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(".config.toml.partial"), "mod").unwrap();
+        let run = RunDir::create(folder.path()).unwrap();
+        run.write_config(&TrainConfig::defaults("nin").unwrap(), "train").unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(!run.has_begun());
+    }
+
+    #[test]
+    fn the_weights_of_the_last_epochs_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path()).unwrap();
+        let left = |epoch: u64, keep: u32| {
+            run.remove_old_epochs(epoch, keep);
+            let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.collect();
+            names.sort();
+            names
+        };
+        for name in ["epoch-x.safetensors", "epoch-0001.txt", "best.safetensors"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        for epoch in [1, 2, 9, 10, 12345] {
+            fs::write(run.epoch_weights(epoch), "").unwrap();
+        }
+        let others = ["best.safetensors", "epoch-0001.txt"];
+        let kept = ["epoch-0009.safetensors", "epoch-0010.safetensors", "epoch-12345.safetensors", "epoch-x.safetensors"];
+        assert_eq!(left(10, 2), [&others[..], &kept].concat());
+        assert_eq!(left(20_000, 0), [&others[..], &kept[3..]].concat());
     }
 
     #[test]

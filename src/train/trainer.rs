@@ -2,32 +2,38 @@
 
 use super::checkpoint::{Checkpoint, RunningSums};
 use super::config::{self, ConfigError, TrainConfig};
-use super::engine::{ForwardEngine, StepResult, TrainEngine};
+use super::divergence::CollapseWatch;
+use super::engine::{ForwardEngine, TrainEngine};
 use super::init::initial_parameters;
-use super::metrics::{EpochLine, MetricsLog, StepLine};
-use super::plot;
+use super::interval::CheckpointInterval;
+use super::metrics::{EpochLine, MetricsLog};
 use super::predict::Prediction;
-use super::resident::{ResidentImages, Room, epoch_batches};
+use super::resident::{ResidentImages, Room};
 use super::run_dir::{RunDir, RunLog};
-use super::schedule::learning_rate;
 use super::sessions::Session;
 use super::{RunError, TrainError};
 use crate::data::framing::Polarity;
-use crate::data::{self, Dataset, Order, batches_per_epoch};
+use crate::data::{self, Dataset, batches_per_epoch};
 use crate::gpu::{Gpu, tuner};
 use crate::kernels::Problem;
 use crate::models::{InputOptions, Model, ModelOptions, Purpose, largest_batch};
 use crate::ops::{Augment, Optimizer};
 
 use crate::weights::{self, Metadata, NamedTensor, Preprocess, label};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
+
+mod diagnosis;
+mod epochs;
+mod saving;
+
+use saving::Saver;
 
 /// What to train.
 #[derive(Clone, Debug)]
 pub struct TrainRequest {
-    /// The settings; with `resume` those of the run's folder are used instead.
+    /// The settings; with `resume` those of the run's folder are used instead, but for when and what to save.
     pub config: TrainConfig,
     /// Folder of a new run; without it `runs/MODEL-N`.
     pub out: Option<PathBuf>,
@@ -39,6 +45,8 @@ pub struct TrainRequest {
     pub command: String,
     /// A new run takes the largest batch that runs in one pass instead of the configured one.
     pub batch_size_auto: bool,
+    /// The device is given up before these updates, counted from 0, one time for each: to see how a run goes on.
+    pub lose_device_at: Vec<u64>,
 }
 
 /// Facts of a run, known before its first step.
@@ -120,18 +128,35 @@ pub struct TrainOutcome {
 
 /// Trains as `request` says until the epochs are done or `stop` is set.
 pub fn train(gpu: &Gpu, request: TrainRequest, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<TrainOutcome, TrainError> {
+    attempt(gpu, request, observer, stop, &mut Attempt::default())
+}
+
+/// What is left of a run that has ended with an error.
+#[derive(Debug, Default)]
+pub(super) struct Attempt {
+    /// Its folder, if it has one.
+    pub out: Option<PathBuf>,
+    /// Updates of its last checkpoint.
+    pub saved_step: Option<u64>,
+    /// What is left of [`TrainRequest::lose_device_at`].
+    pub lose_device_at: Vec<u64>,
+}
+
+/// As [`train`]; what is known of the run is in `known` when it fails.
+pub(super) fn attempt(
+    gpu: &Gpu,
+    request: TrainRequest,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+    known: &mut Attempt,
+) -> Result<TrainOutcome, TrainError> {
     let started = Instant::now();
     let mut run = Run::prepare(gpu, request, observer)?;
+    (known.out, known.saved_step) = (Some(run.dir.path().to_path_buf()), Some(run.saver.saved_step));
     observer.started(&run.info(gpu));
-    let mut interrupted = false;
-    while run.epoch < u64::from(run.config.epochs) && !interrupted {
-        interrupted = run.train_epoch(gpu, observer, stop)?;
-        if interrupted {
-            run.save(gpu)?;
-        } else {
-            run.finish_epoch(gpu, observer)?;
-        }
-    }
+    let ended = run.train(gpu, observer, stop);
+    (known.saved_step, known.lose_device_at) = (Some(run.saver.saved_step), std::mem::take(&mut run.lose_device_at));
+    let interrupted = ended.map_err(|error| run.diagnose(gpu, error, observer, stop))?;
     Ok(TrainOutcome {
         out: run.dir.path().to_path_buf(),
         last: run.last,
@@ -168,6 +193,9 @@ struct Run {
     line_started: Instant,
     /// How long this epoch's updates have waited for their images to be read.
     data_wait: Duration,
+    saver: Saver,
+    collapse: CollapseWatch,
+    lose_device_at: Vec<u64>,
 }
 
 impl Run {
@@ -175,7 +203,8 @@ impl Run {
         let (mut config, resumed) = match &request.resume {
             Some(path) => {
                 let dir = RunDir::open(path)?;
-                (dir.read_config()?, Some(dir))
+                let TrainConfig { checkpoint_every, keep, .. } = request.config;
+                (TrainConfig { checkpoint_every, keep, ..dir.read_config()? }, Some(dir))
             }
             None => (request.config, None),
         };
@@ -203,14 +232,23 @@ impl Run {
         let input = input_options(&config, dataset.shape());
         let checkpoint = match &resumed {
             Some(dir) => {
-                let checkpoint = Checkpoint::load(&dir.state())?;
-                checkpoint.require_same_run(&dir.state(), &config.hash(), &fingerprint)?;
-                Some(checkpoint)
+                let loaded = Checkpoint::load(&dir.state());
+                // Killed before its first step: it begins now.
+                let is_new = matches!(loaded, Err(RunError::NoCheckpoint { .. })) && !dir.has_begun();
+                let checkpoint = if is_new { None } else { Some(loaded?) };
+                if let Some(checkpoint) = &checkpoint {
+                    checkpoint.require_same_run(&dir.state(), &config.hash(), &fingerprint)?;
+                }
+                checkpoint
             }
             None => None,
         };
         let description = model.describe(&options).map_err(crate::models::BuildError::from)?;
-        let parameters: Vec<NamedTensor> = match (&checkpoint, &request.initial_weights) {
+        if let (Some(checkpoint), Some(dir)) = (&checkpoint, &resumed) {
+            checkpoint.require_tensors(&dir.state(), &expected_tensors(&description), optimizer(&config).state_buffers())?;
+        }
+        let initial_weights = request.initial_weights.as_ref().or(config.initial_weights.as_ref());
+        let parameters: Vec<NamedTensor> = match (&checkpoint, initial_weights) {
             (Some(checkpoint), _) => checkpoint.parameters.clone(),
             (None, Some(path)) => {
                 let file = weights::load(path)?;
@@ -256,17 +294,25 @@ impl Run {
             Some(dir) => return Err(RunError::Different { path: label(dir.path()), what: "choice of kernels" }.into()),
         }
 
+        let is_new = resumed.is_none();
         let dir = match (resumed, &request.out) {
             (Some(dir), _) => dir,
             (None, Some(path)) => RunDir::create(path)?,
             (None, None) => RunDir::create_numbered("runs".as_ref(), &config.model)?,
         };
-        if checkpoint.is_none() {
+        if is_new {
             dir.write_config(&config, &request.command)?;
-        } else if let Some(checkpoint) = &checkpoint {
-            engine.upload_state(gpu, &checkpoint.optimizer)?;
-            if let Some(state) = checkpoint.loss_scale {
-                engine.upload_loss_scale(gpu, state);
+        }
+        match &checkpoint {
+            Some(checkpoint) => {
+                engine.upload_state(gpu, &checkpoint.optimizer)?;
+                if let Some(state) = checkpoint.loss_scale {
+                    engine.upload_loss_scale(gpu, state);
+                }
+            }
+            None => {
+                let (state, scale) = (engine.download_state(gpu)?, engine.download_loss_scale(gpu)?);
+                Checkpoint::first(&config, &fingerprint, parameters, state, scale).save(&dir.state())?;
             }
         }
         let metadata = metadata(&config, &dataset);
@@ -288,6 +334,9 @@ impl Run {
             line_images: 0,
             line_started: Instant::now(),
             data_wait: Duration::ZERO,
+            saver: Saver::new(config.checkpoint_every, step),
+            collapse: CollapseWatch::new(config.classes),
+            lose_device_at: request.lose_device_at,
             config,
             dir,
             log,
@@ -323,170 +372,6 @@ impl Run {
             memory_bytes: gpu.memory().bytes,
             resident_bytes: [&self.resident_train, &self.resident_test].into_iter().flatten().map(ResidentImages::bytes).sum(),
         }
-    }
-
-    /// Trains to the end of the epoch; true where `stop` came first. Every queued update has been counted then.
-    fn train_epoch(&mut self, gpu: &Gpu, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<bool, TrainError> {
-        let order = if self.config.shuffle { Order::Shuffled { seed: self.config.seed } } else { Order::Sequential };
-        let first = self.step_in_epoch as usize;
-        let size = self.config.images_per_update();
-        let mut batches = epoch_batches(self.resident_train.as_ref(), &self.dataset.train, size, order, self.epoch as u32, first)?;
-        let started = Instant::now();
-        let seconds_before = self.sums.epoch_seconds;
-        let mut interrupted = false;
-        let mut results = Vec::new();
-        self.line_started = Instant::now();
-        self.line_images = 0;
-        for number in self.step.. {
-            let asked = Instant::now();
-            let Some(batch) = batches.next() else { break };
-            self.data_wait += asked.elapsed();
-            let rate = learning_rate(&self.config, number, self.steps_per_epoch() as u64) as f32;
-            let read_back = (number + 1).is_multiple_of(u64::from(self.config.log_every));
-            self.engine.step(gpu, &batch?, number, self.epoch as u32, self.config.seed, rate, read_back, &mut results)?;
-            self.take(&mut results, observer)?;
-            if stop.load(Ordering::Relaxed) {
-                interrupted = true;
-                break;
-            }
-        }
-        self.engine.finish(gpu, &mut results)?;
-        self.take(&mut results, observer)?;
-        self.sums.epoch_seconds = seconds_before + started.elapsed().as_secs_f64();
-        Ok(interrupted && (self.step_in_epoch as usize) < self.steps_per_epoch())
-    }
-
-    /// Counts the updates that have come back and reports at every `log_every`-th.
-    fn take(&mut self, results: &mut Vec<StepResult>, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        for result in results.drain(..) {
-            let loss = result.loss_sum / result.images.max(1) as f64;
-            if !loss.is_finite() {
-                let advice = match self.config.precision {
-                    config::Precision::F32 => "or --warmup-epochs 1",
-                    config::Precision::Mixed => "--warmup-epochs 1, or --precision f32",
-                };
-                return Err(TrainError::Diverged { step: result.step + 1, loss, advice });
-            }
-            self.step = result.step + 1;
-            self.step_in_epoch += 1;
-            self.sums.epoch_loss += result.loss_sum;
-            self.sums.epoch_correct += result.correct;
-            self.sums.epoch_images += result.images;
-            self.sums.line_loss += loss;
-            self.sums.line_steps += 1;
-            self.line_images += result.images;
-            if self.step.is_multiple_of(u64::from(self.config.log_every)) {
-                self.report(result.learning_rate.into(), observer)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn report(&mut self, lr: f64, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let loss = self.sums.line_loss / self.sums.line_steps.max(1) as f64;
-        let images_per_s = self.line_images as f64 / self.line_started.elapsed().as_secs_f64().max(1e-9);
-        self.metrics.step(&StepLine { step: self.step, epoch: self.epoch + 1, loss, lr, images_per_s })?;
-        observer.step(&StepReport {
-            epoch: self.epoch + 1,
-            step_in_epoch: self.step_in_epoch,
-            step: self.step,
-            loss,
-            accuracy: self.sums.epoch_correct as f64 / self.sums.epoch_images.max(1) as f64,
-            lr,
-            images_per_s,
-        });
-        self.sums.line_loss = 0.0;
-        self.sums.line_steps = 0;
-        self.line_images = 0;
-        self.line_started = Instant::now();
-        Ok(())
-    }
-
-    fn finish_epoch(&mut self, gpu: &Gpu, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let started = Instant::now();
-        let (test_loss, test_acc, predictions) = self.test(gpu)?;
-        let scaling = self.engine.download_loss_scale(gpu)?;
-        let images = self.sums.epoch_images.max(1) as f64;
-        let line = EpochLine {
-            epoch: self.epoch + 1,
-            train_loss: self.sums.epoch_loss / images,
-            train_acc: self.sums.epoch_correct as f64 / images,
-            test_loss,
-            test_acc,
-            seconds: self.sums.epoch_seconds + started.elapsed().as_secs_f64(),
-            loss_scale: scaling.map(|state| state.scale.into()),
-            skipped_steps: scaling.map(|state| state.skipped_steps.into()),
-        };
-        // Without test images the accuracy is not a number: the last epoch counts as the best.
-        let is_best = test_acc.is_nan() || self.best_accuracy.is_none_or(|best| test_acc > best);
-        if is_best && test_acc.is_finite() {
-            self.best_accuracy = Some(test_acc);
-            self.best_predictions = Some(predictions);
-        }
-        self.epoch += 1;
-        self.step_in_epoch = 0;
-        let RunningSums { line_loss, line_steps, .. } = self.sums;
-        self.sums = RunningSums { line_loss, line_steps, ..RunningSums::default() };
-
-        self.metrics.epoch(&line)?;
-        self.metrics.sync()?;
-        plot::write(&self.dir.metrics(), &self.dir.curves(), self.steps_per_epoch() as u64)?;
-        let parameters = self.save(gpu)?;
-        if is_best {
-            self.save_weights(&self.dir.best_weights(), &parameters)?;
-        }
-        let scaling = scaling.map_or(String::new(), |s| format!(", loss scale {}, {} steps skipped so far", s.scale, s.skipped_steps));
-        self.log.line(&format!(
-            "epoch {}: train loss {:.4}, train accuracy {:.4}, test loss {:.4}, test accuracy {:.4}, {:.1} s, {:.3} s of waiting for \
-             images{scaling}",
-            line.epoch,
-            line.train_loss,
-            line.train_acc,
-            line.test_loss,
-            line.test_acc,
-            line.seconds,
-            std::mem::take(&mut self.data_wait).as_secs_f64()
-        ))?;
-        observer.epoch(&line, is_best);
-        self.last = Some(line);
-        Ok(())
-    }
-
-    /// Mean loss and accuracy on the test images, not a number without any; and what the network says of each.
-    fn test(&mut self, gpu: &Gpu) -> Result<(f64, f64, Vec<Prediction>), TrainError> {
-        let Some(evaluator) = &mut self.evaluator else { return Ok((f64::NAN, f64::NAN, Vec::new())) };
-        let batches = epoch_batches(self.resident_test.as_ref(), &self.dataset.test, evaluator.batch(), Order::Sequential, 0, 0)?;
-        let mut labels = Vec::new();
-        let results = evaluator.evaluate(gpu, batches, |batch| labels.extend_from_slice(&batch.labels[..batch.count]))?;
-        let images = results.len().max(1) as f64;
-        let loss = results.iter().map(|r| f64::from(r.loss)).sum::<f64>() / images;
-        let accuracy = results.iter().filter(|r| r.rank == 0).count() as f64 / images;
-        Ok((loss, accuracy, Prediction::zip(&labels, &results)))
-    }
-
-    fn save_weights(&self, path: &Path, parameters: &[NamedTensor]) -> Result<(), TrainError> {
-        Ok(weights::save_as(path, parameters, Some(&self.metadata), self.config.save_dtype.element())?)
-    }
-
-    /// Writes the checkpoint and `last.safetensors`, and returns the parameters.
-    fn save(&self, gpu: &Gpu) -> Result<Vec<NamedTensor>, TrainError> {
-        let parameters = self.engine.download(gpu)?;
-        let checkpoint = Checkpoint {
-            step: self.step,
-            epoch: self.epoch,
-            step_in_epoch: self.step_in_epoch,
-            parameters,
-            optimizer: self.engine.download_state(gpu)?,
-            loss_scale: self.engine.download_loss_scale(gpu)?,
-            best_accuracy: self.best_accuracy.filter(|a| a.is_finite()),
-            sums: self.sums,
-            seed: self.config.seed,
-            config_hash: self.config.hash(),
-            data_fingerprint: self.fingerprint.clone(),
-        };
-        checkpoint.save(&self.dir.state())?;
-        self.save_weights(&self.dir.last_weights(), &checkpoint.parameters)?;
-        Ok(checkpoint.parameters)
     }
 }
 
@@ -605,6 +490,7 @@ fn metadata(config: &TrainConfig, dataset: &Dataset) -> Metadata {
             std: config.std.iter().map(|v| *v as f32).collect(),
             polarity: if is_on_black { Polarity::LightOnDark } else { Polarity::Any },
         },
-        recipe: config.to_toml().ok(),
+        // How often a run saves itself is no part of what it learns.
+        recipe: TrainConfig { checkpoint_every: CheckpointInterval::DEFAULT, keep: 0, ..config.clone() }.to_toml().ok(),
     }
 }

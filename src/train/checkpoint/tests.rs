@@ -127,36 +127,134 @@ fn stopping_at_any_moment_leaves_a_whole_checkpoint() {
     }
 }
 
-/// Truncations and flipped bits of either file: a clear refusal, or the checkpoint whole.
+/// Loads what is in the folder: it must be `whole`, or be refused in one line that names a file of the folder.
+fn refused_or(whole: &Checkpoint, folder: &Path) {
+    let expected: Vec<_> = example(10).parameters.into_iter().map(|tensor| (tensor.name, tensor.shape)).collect();
+    let loaded = Checkpoint::load(folder).and_then(|checkpoint| {
+        checkpoint.require_tensors(folder, &expected, &["first", "second"])?;
+        Ok(checkpoint)
+    });
+    match loaded {
+        Ok(checkpoint) => assert_eq!(checkpoint, *whole),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::BadData, "{error}");
+            let message = error.to_string();
+            assert!(message.contains(folder.to_str().unwrap()) && !message.contains('\n'), "{message}");
+        }
+    }
+}
+
+/// A checkpoint whose optimizer has the tensors that its model asks for.
+fn whole_example(step: u64) -> Checkpoint {
+    let mut whole = example(step);
+    whole.optimizer[1].1.push(tensor("0.0.bias", 2.5));
+    whole
+}
+
+/// Truncations, flipped bits and bytes, additions, deletions and exchanged files: a clear refusal, or the checkpoint whole.
 #[test]
 fn damage_is_refused_or_harmless() {
     let folder = tempfile::tempdir().unwrap();
-    example(10).save(folder.path()).unwrap();
-    for (name, whole) in files(folder.path()) {
-        let path = folder.path().join(&name);
-        let mut variants: Vec<Vec<u8>> = (0..whole.len()).step_by(3).map(|length| whole[..length].to_vec()).collect();
-        for byte in 0..whole.len() {
-            let mut flipped = whole.clone();
+    let whole = whole_example(10);
+    let of = |checkpoint: &Checkpoint| {
+        checkpoint.save(folder.path()).unwrap();
+        files(folder.path())
+    };
+    let others = [of(&whole_example(20)), of(&Checkpoint { epoch: 7, ..whole_example(10) })];
+    let good = of(&whole);
+    let mut cases = 0;
+    let mut check = |damaged: &BTreeMap<String, Vec<u8>>| {
+        put(folder.path(), damaged);
+        refused_or(&whole, folder.path());
+        cases += 1;
+    };
+    for (name, bytes) in &good {
+        let mut with = |changed: Vec<u8>| check(&BTreeMap::from_iter(good.clone().into_iter().chain([(name.clone(), changed)])));
+        for length in (0..bytes.len()).step_by(3) {
+            with(bytes[..length].to_vec());
+        }
+        for byte in 0..bytes.len() {
+            let mut flipped = bytes.clone();
             flipped[byte] ^= 1 << (byte % 8);
-            variants.push(flipped);
+            with(flipped);
         }
-        for bytes in variants {
-            fs::write(&path, &bytes).unwrap();
-            match Checkpoint::load(folder.path()) {
-                Ok(checkpoint) => assert_eq!(checkpoint, example(10)),
-                Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::BadData, "{error}");
-                    let message = error.to_string();
-                    assert!(message.contains(&name) && !message.contains('\n'), "{message}");
-                }
-            }
+        with(vec![0; bytes.len()]);
+        with(bytes.repeat(2));
+        with([&bytes[..], b" "].concat());
+        for other in good.values().chain(others.iter().flat_map(BTreeMap::values)) {
+            with(other.clone());
         }
-        fs::remove_file(&path).unwrap();
+        let mut without = good.clone();
+        without.remove(name);
+        check(&without);
+        // A folder in its place.
+        put(folder.path(), &without);
+        fs::create_dir(folder.path().join(name)).unwrap();
         let error = Checkpoint::load(folder.path()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::BadData, "{error}");
-        fs::write(&path, &whole).unwrap();
+        assert!(error.to_string().contains(name.as_str()), "{error}");
+        fs::remove_dir(folder.path().join(name)).unwrap();
     }
-    assert_eq!(Checkpoint::load(folder.path()).unwrap(), example(10));
+    check(&BTreeMap::new());
+    assert!(cases > 500, "{cases}");
+    put(folder.path(), &good);
+    assert_eq!(Checkpoint::load(folder.path()).unwrap(), whole);
+}
+
+/// Headers that announce what is not there, under a manifest that vouches for them.
+#[test]
+fn headers_that_lie_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = whole_example(10);
+    whole.save(folder.path()).unwrap();
+    let good = files(folder.path());
+    let (name, bytes) = good.iter().find(|(name, _)| name.starts_with("step-")).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let (header, data) = (std::str::from_utf8(&bytes[8..8 + length]).unwrap(), &bytes[8 + length..]);
+    let vouch = |tensors: Vec<u8>, change: &dyn Fn(&mut Manifest)| {
+        let mut manifest = Sealed::read(folder.path()).unwrap();
+        (manifest.tensors.bytes, manifest.tensors.sha256) = (tensors.len() as u64, hex(&Sha256::digest(&tensors)));
+        change(&mut manifest);
+        let sealed = serde_json::to_vec(&Sealed::new(manifest).unwrap()).unwrap();
+        put(folder.path(), &BTreeMap::from([(name.clone(), tensors), ("manifest.json".into(), sealed)]));
+        refused_or(&whole, folder.path());
+        put(folder.path(), &good);
+    };
+    let with_header = |header: &str| [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat();
+    for (from, to) in [
+        ("[2,3]", "[3,2]"),
+        ("[2,3]", "[2,4]"),
+        ("[2,3]", "[6]"),
+        ("[2,3]", "[18446744073709551615,2]"),
+        ("[2,3]", "[]"),
+        ("F32", "F64"),
+        ("F32", "F16"),
+        ("F32", "Q4"),
+        ("[0,24]", "[0,48]"),
+        ("[0,24]", "[24,0]"),
+        ("[0,24]", "[0,99999999]"),
+        ("[0,24]", "[8,32]"),
+        ("parameter/0.0.weight", "parameter/0.0.other"),
+        ("parameter/0.0.weight", "weight"),
+        ("parameter/0.0.weight", "optimizer/third/0.0.weight"),
+        ("optimizer/first", "optimizer/third"),
+        ("optimizer/first/0.0.bias", "optimizer/second/0.0.bias"),
+        ("{", "["),
+    ] {
+        let lying = header.replacen(from, to, 1);
+        assert_ne!(lying, header, "{from}");
+        vouch(with_header(&lying), &|_| {});
+    }
+    for announced in [0, 7, length as u64 - 1, length as u64 + 1, bytes.len() as u64, u64::MAX, 1 << 40] {
+        let mut lying = bytes.clone();
+        lying[..8].copy_from_slice(&announced.to_le_bytes());
+        vouch(lying, &|_| {});
+    }
+    vouch(bytes[..bytes.len() - 4].to_vec(), &|_| {});
+    vouch(Vec::new(), &|_| {});
+    vouch(bytes.clone(), &|manifest| manifest.format += 1);
+    for elsewhere in ["../state/step-10.safetensors", "/etc/passwd", "step-10/../../x", "", "step-11.safetensors"] {
+        vouch(bytes.clone(), &|manifest| manifest.tensors.file = elsewhere.into());
+    }
 }
 
 #[test]
