@@ -13,7 +13,9 @@ mod locate;
 mod memory;
 mod resize;
 
+pub mod catalog;
 pub mod cifar;
+pub mod fetch;
 pub mod folder;
 pub mod framing;
 pub mod idx;
