@@ -72,6 +72,7 @@ fn request(args: &Args) -> Result<TrainRequest, Failure> {
         initial_weights: args.initial_weights.clone(),
         command: command(),
         batch_size_auto,
+        follow: args.follows_pictures(),
     })
 }
 

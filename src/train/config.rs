@@ -190,6 +190,13 @@ pub struct TrainConfig {
     /// Most bytes of device memory; where a batch takes more it is cut into parts, whose sums round otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_budget: Option<u64>,
+    /// Share of each class that is drawn for testing where a folder of pictures has no test split; without it
+    /// [`super::fit::VAL_SPLIT`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_split: Option<f64>,
+    /// Pictures of a folder that may be unreadable; without it one in a hundred, but at least ten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bad: Option<usize>,
     /// Random changes to training pictures.
     pub augment: Augment,
     /// Kernels of convolutions that were chosen by measuring, not by rules: they decide how sums are rounded.
@@ -246,6 +253,9 @@ impl TrainConfig {
         // TOML has no larger integers.
         within("--seed", self.seed, 0, i64::MAX as u64)?;
 
+        if let Some(share) = self.val_split {
+            expect((0.0..1.0).contains(&share), "--val-split", share, "at least 0 and below 1")?;
+        }
         let finite = |value: f64| (value as f32).is_finite();
         let in_unit = |value: f64| (0.0..1.0).contains(&value);
         let epochs = f64::from(self.epochs);
@@ -305,6 +315,7 @@ impl TrainConfig {
         fixed.limit_test = None;
         fixed.log_every = 1;
         fixed.memory_budget = None;
+        fixed.max_bad = None;
         if fixed.schedule != Schedule::Cosine {
             fixed.epochs = 1;
         }
@@ -351,7 +362,7 @@ mod tests {
     #[test]
     fn nonsense_names_its_flag() {
         type Change = fn(&mut TrainConfig);
-        let cases: [(&str, Change); 27] = [
+        let cases: [(&str, Change); 28] = [
             ("--model", |c| c.model = "vgg".into()),
             ("--classes", |c| c.classes = 0),
             ("--in-channels", |c| c.in_channels = 0),
@@ -372,6 +383,7 @@ mod tests {
             ("--momentum", |c| c.momentum = 1.0),
             ("--momentum", |c| c.momentum = f64::NAN),
             ("--dropout", |c| c.dropout = 1.0),
+            ("--val-split", |c| c.val_split = Some(1.0)),
             ("--weight-decay", |c| c.weight_decay = -1e-4),
             ("--warmup-epochs", |c| c.warmup_epochs = 11.0),
             ("--nesterov", |c| c.nesterov = true),

@@ -71,6 +71,8 @@ fn d2l(model: &str) -> TrainConfig {
         std: vec![1.0],
         log_every: 50,
         memory_budget: None,
+        val_split: None,
+        max_bad: None,
         augment: Augment::NONE,
         kernels: Choices::default(),
     }

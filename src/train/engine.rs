@@ -535,7 +535,9 @@ impl ForwardEngine {
         let mut received = Vec::new();
         for batch in batches {
             let batch = batch?;
-            self.run(gpu, &batch, &mut received)?;
+            if batch.count > 0 {
+                self.run(gpu, &batch, &mut received)?;
+            }
             each(&batch);
         }
         self.finish(gpu, &mut received)?;

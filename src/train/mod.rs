@@ -11,6 +11,7 @@ mod digest;
 pub mod engine;
 mod error;
 mod failure;
+pub mod fit;
 mod init;
 pub mod metrics;
 pub mod plot;

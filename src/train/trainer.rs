@@ -3,6 +3,7 @@
 use super::checkpoint::{Checkpoint, RunningSums};
 use super::config::{self, ConfigError, TrainConfig};
 use super::engine::{ForwardEngine, StepResult, TrainEngine};
+use super::fit::{self, Follow};
 use super::init::initial_parameters;
 use super::metrics::{EpochLine, MetricsLog, StepLine};
 use super::plot;
@@ -37,6 +38,8 @@ pub struct TrainRequest {
     pub command: String,
     /// A new run takes the largest batch that runs in one pass instead of the configured one.
     pub batch_size_auto: bool,
+    /// What of a new run's configuration follows the pictures of a folder.
+    pub follow: Follow,
 }
 
 /// Facts of a run, known before its first step.
@@ -162,7 +165,12 @@ struct Run {
     line_started: Instant,
     /// How long this epoch's updates have waited for their images to be read.
     data_wait: Duration,
+    /// Pictures reported as unreadable.
+    unreadable: usize,
 }
+
+/// Unreadable pictures that are named outside of the log.
+const UNREADABLE_NAMED: usize = 5;
 
 impl Run {
     fn prepare(gpu: &Gpu, request: TrainRequest, observer: &mut dyn Observer) -> Result<Self, TrainError> {
@@ -176,12 +184,14 @@ impl Run {
         config.validate()?;
         let model = Model::find(&config.model)
             .ok_or_else(|| ConfigError { flag: "--model", reason: format!("names no model: {}", config.model) })?;
-        let dataset = open_data(&config)?;
+        let follow = if resumed.is_none() { request.follow } else { Follow::NOTHING };
+        let dataset = fit::open_data(&config, follow)?;
         dataset.notes.iter().for_each(|note| observer.note(note));
         if resumed.is_none() {
-            fit_classes(&mut config, model, &dataset, observer)?;
+            fit::fit_classes(&mut config, model, &dataset, observer)?;
+            fit::fit_pictures(&mut config, follow, &dataset, observer)?;
         }
-        check_channels(&config, &dataset)?;
+        fit::check_channels(&config, &dataset)?;
         if request.batch_size_auto && resumed.is_none() {
             config.batch_size = fit_batch_size(gpu, &config, model, &dataset, observer)?;
         }
@@ -276,6 +286,7 @@ impl Run {
             line_images: 0,
             line_started: Instant::now(),
             data_wait: Duration::ZERO,
+            unreadable: 0,
             config,
             dir,
             log,
@@ -329,6 +340,7 @@ impl Run {
             let asked = Instant::now();
             let Some(batch) = batches.next() else { break };
             self.data_wait += asked.elapsed();
+            self.report_unreadable(observer)?;
             let rate = learning_rate(&self.config, number, self.steps_per_epoch() as u64) as f32;
             let read_back = (number + 1).is_multiple_of(u64::from(self.config.log_every));
             self.engine.step(gpu, &batch?, number, self.epoch as u32, self.config.seed, rate, read_back, &mut results)?;
@@ -342,6 +354,21 @@ impl Run {
         self.take(&mut results, observer)?;
         self.sums.epoch_seconds = seconds_before + started.elapsed().as_secs_f64();
         Ok(interrupted && (self.step_in_epoch as usize) < self.steps_per_epoch())
+    }
+
+    /// Writes pictures that turned out to be unreadable to the log, and the first of them to the observer.
+    fn report_unreadable(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let Some(unreadable) = &self.dataset.unreadable else { return Ok(()) };
+        for picture in unreadable.take_new() {
+            self.unreadable += 1;
+            self.log.line(&format!("left aside: {}", picture.reason))?;
+            match self.unreadable {
+                ..=UNREADABLE_NAMED => observer.note(&format!("left aside: {}", picture.reason)),
+                count if count == UNREADABLE_NAMED + 1 => observer.note("further pictures that cannot be read are listed in train.log"),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Counts the updates that have come back and reports at every `log_every`-th.
@@ -388,7 +415,7 @@ impl Run {
 
     fn finish_epoch(&mut self, gpu: &Gpu, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let started = Instant::now();
-        let (test_loss, test_acc) = self.test(gpu)?;
+        let (test_loss, test_acc) = self.test(gpu, observer)?;
         let images = self.sums.epoch_images.max(1) as f64;
         let line = EpochLine {
             epoch: self.epoch + 1,
@@ -431,10 +458,12 @@ impl Run {
     }
 
     /// Mean loss and accuracy on the test images; not a number without any.
-    fn test(&mut self, gpu: &Gpu) -> Result<(f64, f64), TrainError> {
+    fn test(&mut self, gpu: &Gpu, observer: &mut dyn Observer) -> Result<(f64, f64), TrainError> {
         let Some(evaluator) = &mut self.evaluator else { return Ok((f64::NAN, f64::NAN)) };
         let batches = epoch_batches(self.resident_test.as_ref(), &self.dataset.test, evaluator.batch(), Order::Sequential, 0, 0)?;
-        let results = evaluator.evaluate(gpu, batches, |_| {})?;
+        let results = evaluator.evaluate(gpu, batches, |_| {});
+        self.report_unreadable(observer)?;
+        let results = results?;
         let images = results.len().max(1) as f64;
         let loss = results.iter().map(|r| f64::from(r.loss)).sum::<f64>() / images;
         Ok((loss, results.iter().filter(|r| r.rank == 0).count() as f64 / images))
@@ -461,36 +490,6 @@ impl Run {
     }
 }
 
-fn open_data(config: &TrainConfig) -> Result<Dataset, TrainError> {
-    let side = config.image_size;
-    let options = data::OpenOptions {
-        data_dir: config.data_dir.clone(),
-        target: Some((side, side, config.in_channels)),
-        limit_train: config.limit_train,
-        limit_test: config.limit_test,
-    };
-    let dataset = data::open(&config.data, &options)?;
-    if dataset.train.is_empty() {
-        let reason = format!("{} holds no training images", dataset.path.display());
-        return Err(ConfigError { flag: "--data", reason }.into());
-    }
-    Ok(dataset)
-}
-
-/// A model left at its default number of classes takes that of the data; fewer than the data has is an error.
-fn fit_classes(config: &mut TrainConfig, model: &Model, dataset: &Dataset, observer: &mut dyn Observer) -> Result<(), TrainError> {
-    let found = dataset.classes.len();
-    if config.classes != found && config.classes == model.defaults.classes {
-        observer.note(&format!("{} has {found} classes; the model gets as many", dataset.name));
-        config.classes = found;
-    }
-    if config.classes < found {
-        let reason = format!("is {}, but {} has {found} classes", config.classes, dataset.name);
-        return Err(ConfigError { flag: "--classes", reason }.into());
-    }
-    Ok(())
-}
-
 /// The largest batch that runs in one pass on the device, no larger than the data set.
 fn fit_batch_size(
     gpu: &Gpu,
@@ -507,21 +506,6 @@ fn fit_batch_size(
     observer
         .note(&format!("--batch-size auto: {batch} images; what is learned depends on it, so repeat this run with --batch-size {batch}"));
     Ok(batch)
-}
-
-fn check_channels(config: &TrainConfig, dataset: &Dataset) -> Result<(), TrainError> {
-    let [channels, height, width] = dataset.shape();
-    if channels == config.in_channels {
-        return Ok(());
-    }
-    let reason = format!(
-        "is {expected}, but images of {name} are {channels}x{height}x{width}: layer 0.0 (conv2d) expects {expected}x{side}x{side}; \
-         pass --in-channels {channels}",
-        expected = config.in_channels,
-        name = dataset.name,
-        side = config.image_size
-    );
-    Err(ConfigError { flag: "--in-channels", reason }.into())
 }
 
 /// What the model is adapted to.

@@ -1,10 +1,13 @@
 //! Drives the program as its users do. Tests that need a device are reported as ignored without one, never as passed.
 
 mod bench;
+mod data;
 mod faults;
 mod infer;
 #[cfg(unix)]
 mod interrupt;
+#[path = "../loopback.rs"]
+mod loopback;
 mod memory;
 mod startup;
 mod support;
@@ -41,6 +44,7 @@ fn main() {
         ("infer", infer::TESTS),
         ("weights", weights::TESTS),
         ("train", train::TESTS),
+        ("data", data::TESTS),
         ("startup", startup::TESTS),
         ("bench", bench::TESTS),
         ("tune", tune::TESTS),

@@ -13,7 +13,11 @@ use std::time::Duration;
 
 /// Bytes without structure, and without a repetition that would hide a wrong offset.
 fn noise(count: usize, seed: u32) -> Vec<u8> {
-    (0..count as u32).map(|n| ((n ^ seed).wrapping_mul(2_654_435_761) >> 23) as u8).collect()
+    let mixed = |n: u32| {
+        let n = (n ^ (seed << 24)).wrapping_mul(2_654_435_761);
+        (n ^ (n >> 15)).wrapping_mul(2_246_822_519) >> 24
+    };
+    (0..count as u32).map(|n| mixed(n) as u8).collect()
 }
 
 fn hash(bytes: &[u8]) -> &'static str {
@@ -282,13 +286,7 @@ fn archive(path: &str, content: &[u8], is_link: bool) -> Vec<u8> {
 fn archives_are_unpacked_and_suspect_ones_refused() {
     const MEMBERS: &[Member] = &[Member { path: "set/a.bin", bytes: 4 }];
     let of = |body: &[u8]| {
-        set(RemoteFile {
-            name: "set.tar.gz",
-            bytes: body.len() as u64,
-            sha256: hash(body),
-            mirrors: &[],
-            holds: Holds::Archive(MEMBERS),
-        })
+        set(RemoteFile { name: "set.tar.gz", bytes: body.len() as u64, sha256: hash(body), mirrors: &[], holds: Holds::Archive(MEMBERS) })
     };
     let serve = |body: Vec<u8>| Server::start(move |request| honest(request, &body));
     let good = archive("set/a.bin", b"abcd", false);

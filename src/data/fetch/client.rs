@@ -88,13 +88,7 @@ impl Client {
     }
 
     /// One request.
-    fn attempt(
-        &self,
-        url: &str,
-        file: &RemoteFile,
-        part: &Path,
-        observer: &mut dyn FnMut(FetchEvent),
-    ) -> Result<Attempt, FetchError> {
+    fn attempt(&self, url: &str, file: &RemoteFile, part: &Path, observer: &mut dyn FnMut(FetchEvent)) -> Result<Attempt, FetchError> {
         let mut present = length(part);
         if present > 0 && (present >= most_bytes(file) || present == file.bytes) {
             // Either it is whole, or verification throws it away.
@@ -188,7 +182,9 @@ fn explain(error: &ureq::Error) -> Attempt {
         ureq::Error::TooManyRedirects | ureq::Error::RedirectFailed => {
             Attempt::Refused(format!("redirects in a circle, or more than {REDIRECTS} times"))
         }
-        ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => Attempt::Refused(format!("is no address ({error})")),
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
+            Attempt::Refused(format!("is no address ({error})"))
+        }
         ureq::Error::HostNotFound => Attempt::Refused("the host's name is not known; is there a connection?".into()),
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Attempt::Refused("the connection was refused".into()),
         other => Attempt::Cut(format!("no answer ({other})")),
@@ -217,11 +213,5 @@ fn may_have(file: &RemoteFile, bytes: u64) -> bool {
 
 /// Empties a part, so that the next attempt starts at the first byte.
 fn clear(part: &Path) -> Result<(), FetchError> {
-    OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .open(part)
-        .map(drop)
-        .map_err(FetchError::io(part, "empty the file"))
+    OpenOptions::new().create(true).write(true).truncate(true).open(part).map(drop).map_err(FetchError::io(part, "empty the file"))
 }
