@@ -65,7 +65,13 @@ pub(super) fn read(path: &Path, wanted: &dyn Fn(&str, &[usize]) -> Option<usize>
             _ => return Err(damaged(path, &io::ErrorKind::UnexpectedEof.into())),
         }
         let tag = parse_tag(start);
-        let mut element = reader.by_ref().take(tag.bytes);
+        // Compressed elements alone have no padding behind them.
+        let length = match (tag.kind, tag.inline) {
+            (_, Some(_)) => 0,
+            (COMPRESSED, None) => tag.bytes,
+            (_, None) => tag.bytes.next_multiple_of(8),
+        };
+        let mut element = reader.by_ref().take(length);
         let array = match tag.kind {
             COMPRESSED => {
                 let mut unpacked = ZlibDecoder::new(&mut element);
@@ -129,7 +135,7 @@ fn to_bytes(raw: Vec<u8>, kind: u32) -> Option<Vec<u8>> {
     };
     match kind {
         UINT8 => Some(raw),
-        // Negative numbers have a high bit that no byte from 0 to 127 has; beyond that signed bytes cannot count.
+        // Negative numbers have the high bit.
         1 => raw.iter().all(|byte| *byte < 128).then_some(raw),
         3 | 4 => unsigned(2),
         5 | 6 => unsigned(4),

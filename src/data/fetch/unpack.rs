@@ -5,7 +5,7 @@ use super::FetchError;
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use tar::{Archive, EntryType};
 
 /// What an archive may hold beside the expected files: descriptions, lists of names, padding.
@@ -31,6 +31,7 @@ pub(super) fn unpack(archive: &Path, members: &[Member], folder: &Path) -> Resul
         if path.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
             return Err(refuse(format!("{shown:?} leads out of the archive's folder")));
         }
+        let path: PathBuf = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         match entry.header().entry_type() {
             EntryType::Regular | EntryType::Continuous => {}
             EntryType::Directory | EntryType::XGlobalHeader | EntryType::XHeader => continue,
