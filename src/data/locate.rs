@@ -132,7 +132,7 @@ impl Layout {
     fn is_in(self, path: &Path) -> bool {
         match self {
             // Both sets use the same file names.
-            Self::Idx { is_fashion: false } => IdxFiles::find(path).any() && !says_fashion(path),
+            Self::Idx { is_fashion: false } => IdxFiles::find(path).any() && (path.ends_with("mnist") || !says_fashion(path)),
             Self::Idx { is_fashion: true } => IdxFiles::find(path).any(),
             Self::Cifar(variant) => holds_cifar(variant, path),
             Self::Svhn => holds_svhn(path),
