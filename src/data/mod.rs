@@ -71,8 +71,7 @@ pub trait Source: Send + Sync {
     }
 
     /// The file that holds image `index` and nothing else, where there is one.
-    fn file(&self, index: usize) -> Option<&Path> {
-        let _ = index;
+    fn file(&self, _index: usize) -> Option<&Path> {
         None
     }
 

@@ -4,10 +4,12 @@ use super::super::catalog::{Holds, RemoteFile};
 use super::{FetchError, FetchEvent, FetchOptions, length};
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 use ureq::Agent;
+use ureq::http::Uri;
 use ureq::http::header::{CONTENT_RANGE, RANGE};
 
 /// How long a server may take to be reached.
@@ -95,6 +97,9 @@ impl Client {
             return Ok(Attempt::Whole);
         }
         let mut request = self.agent.get(url);
+        if is_loopback(url) {
+            request = request.config().proxy(None).build();
+        }
         if present > 0 {
             request = request.header(RANGE, format!("bytes={present}-"));
         }
@@ -185,10 +190,21 @@ fn explain(error: &ureq::Error) -> Attempt {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
             Attempt::Refused(format!("is no address ({error})"))
         }
-        ureq::Error::HostNotFound => Attempt::Refused("the host's name is not known; is there a connection?".into()),
+        ureq::Error::HostNotFound => Attempt::Refused("the host's name cannot be looked up; is there a connection?".into()),
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Attempt::Refused("the connection was refused".into()),
+        // The standard library's error for a name that cannot be looked up has no kind of its own.
+        ureq::Error::Io(error) if error.to_string().contains("failed to lookup address") => {
+            Attempt::Refused("the host's name cannot be looked up; is there a connection?".into())
+        }
         other => Attempt::Cut(format!("no answer ({other})")),
     }
+}
+
+/// Whether an address is on this machine, which no proxy needs to reach.
+fn is_loopback(url: &str) -> bool {
+    let uri: Option<Uri> = url.parse().ok();
+    let host = uri.as_ref().and_then(Uri::host).map(|host| host.trim_matches(['[', ']']));
+    host.is_some_and(|host| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()))
 }
 
 /// The first byte of `Content-Range: bytes FIRST-LAST/TOTAL`.
@@ -214,4 +230,31 @@ fn may_have(file: &RemoteFile, bytes: u64) -> bool {
 /// Empties a part, so that the next attempt starts at the first byte.
 fn clear(part: &Path) -> Result<(), FetchError> {
     OpenOptions::new().create(true).write(true).truncate(true).open(part).map(drop).map_err(FetchError::io(part, "empty the file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_addresses_need_no_proxy() {
+        for (url, expected) in [
+            ("http://127.0.0.1:80/x", true),
+            ("http://[::1]/x", true),
+            ("http://localhost/x", true),
+            ("https://127.example.org/x", false),
+            ("no address", false),
+        ] {
+            assert_eq!(is_loopback(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_read() {
+        assert_eq!(first_byte("bytes 100-199/200"), Some(100));
+        assert_eq!(first_byte(" bytes 0-9/*"), Some(0));
+        for wrong in ["", "bytes */200", "items 0-9/10", "bytes -5"] {
+            assert_eq!(first_byte(wrong), None, "{wrong}");
+        }
+    }
 }
