@@ -1,6 +1,7 @@
 //! How a verb ends, and the exit code of every error of the crate.
 
 use crate::data::DataError;
+use crate::data::fetch::FetchError;
 use crate::gpu::GpuError;
 use crate::graph::GraphError;
 use crate::models::BuildError;
@@ -59,6 +60,9 @@ pub enum Failure {
     /// Data sets and pictures.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Downloads.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// Weight files.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -106,6 +110,7 @@ impl Failure {
             Failure::SelfCheck(_) => Exit::CheckFailed.code(),
             Failure::Gpu(error) => of_gpu(error),
             Failure::Data(error) => of_data(error),
+            Failure::Fetch(error) => of_fetch(error),
             Failure::Weights(error) => of_kind(error.kind()),
             Failure::Run(error) => of_kind(error.kind()),
             Failure::Config(error) => of_kind(error.kind()),
@@ -150,6 +155,13 @@ fn of_data(error: &DataError) -> u8 {
         DataError::Setting(_) => USAGE,
         DataError::LoaderStopped => Exit::FAILED,
         _ => BAD_DATA,
+    }
+}
+
+fn of_fetch(error: &FetchError) -> u8 {
+    match error {
+        FetchError::Checksum { .. } | FetchError::Archive { .. } => BAD_DATA,
+        FetchError::Unreachable { .. } | FetchError::Busy { .. } | FetchError::Io { .. } => Exit::FAILED,
     }
 }
 
@@ -208,6 +220,10 @@ mod tests {
             (Failure::BadData("x".into()), 6),
             (WeightsError::Missing { file: "x".into() }.into(), 6),
             (DataError::UnknownDataSet { spec: "x".into(), known: "y".into() }.into(), 6),
+            (DataError::TooManyUnreadable { count: 2, limit: 1, example: "x".into() }.into(), 6),
+            (FetchError::Unreachable { name: "x".into(), reasons: "y".into() }.into(), 1),
+            (FetchError::Checksum { name: "x".into(), reasons: "y".into() }.into(), 6),
+            (FetchError::Archive { name: "x".into(), problem: "y".into() }.into(), 6),
             (io::Error::from(io::ErrorKind::StorageFull).into(), 1),
             (io::Error::from(io::ErrorKind::BrokenPipe).into(), 0),
         ];

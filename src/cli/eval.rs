@@ -11,7 +11,8 @@ use super::tuning::{TuneArgs, Workload, trusted};
 use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::{self, Dataset, OpenOptions, Split};
 use crate::models::Purpose;
-use crate::train::config::Precision;
+use crate::train::config::{Precision, TrainConfig};
+use crate::train::fit::VAL_SPLIT;
 use crate::train::predict::{Evaluation, predictions};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -32,6 +33,13 @@ pub struct Args {
     /// Which images
     #[arg(long, value_enum, default_value = "test")]
     split: SplitName,
+    /// Share of each class that counts as the test split of a folder of pictures without one; drawn as in training
+    /// [default: as the weights were trained, else 0.1]
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    val_split: Option<f64>,
+    /// Pictures of a folder that may be unreadable [default: 1 in 100, but at least 10]
+    #[arg(long, value_name = "N")]
+    max_bad: Option<usize>,
     /// Use only the first N images
     #[arg(long, value_name = "N", value_parser = count(u64::from(u32::MAX)))]
     limit: Option<usize>,
@@ -107,6 +115,9 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let predictions = predictions(&gpu, model, options, preprocess, file, source, batch, precision, &mut |done| counter.set(done))?;
     let evaluation = Evaluation::of(&predictions, options.classes);
     drop(counter);
+    if let Some(unreadable) = &dataset.unreadable {
+        unreadable.take_new().iter().for_each(|picture| context.note(&format!("note: left aside: {}", picture.reason)));
+    }
     if args.json {
         let Evaluation { images, loss, top1, top5, ref confusion } = evaluation;
         context.print_json(&Report { images, loss, top1, top5, confusion })?;
@@ -119,12 +130,22 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 /// Opens the data set with only the wanted split read.
 fn open(args: &Args, split: Split, ready: &ReadyWeights) -> Result<Dataset, Failure> {
     let [height, width] = ready.preprocess.size;
+    let recipe = ready.recipe.as_deref().and_then(|text| TrainConfig::from_toml(text).ok());
+    let (trained_split, seed) = recipe.map_or((None, 0), |config| (config.val_split, config.seed));
+    let val_split = args.val_split.or(trained_split).unwrap_or(VAL_SPLIT);
+    if !(0.0..1.0).contains(&val_split) {
+        return Err(Failure::Usage(format!("--val-split must be at least 0 and below 1; it is {val_split}")));
+    }
     let limit = |of: Split| if of == split { args.limit } else { Some(0) };
     let options = OpenOptions {
         data_dir: args.data_dir.clone(),
         target: Some((height, width, ready.preprocess.channels)),
         limit_train: limit(Split::Train),
         limit_test: limit(Split::Test),
+        val_split: Some(val_split),
+        seed,
+        max_bad: args.max_bad,
+        follow_colour: false,
     };
     Ok(data::open(&args.data, &options)?)
 }

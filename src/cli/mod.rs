@@ -8,6 +8,9 @@ mod bench_report;
 mod check;
 mod context;
 mod dashboard;
+mod data;
+mod data_fetch;
+mod data_info;
 mod devices;
 mod dump;
 mod embedded;
@@ -40,7 +43,8 @@ Exit codes: 0 done; 1 failed; 2 usage; 3 no adapter; 4 device lost; 5 out of mem
 6 bad data or weights; 7 training diverged; 8 self-check failed; 130 interrupted after saving.
 
 Environment: NIN_WGPU_DEVICE as --device; NIN_WGPU_MEMORY_BUDGET as --memory-budget; NIN_WGPU_DATA a folder with
-data sets; NIN_WGPU_CACHE_DIR a folder for compiled kernels and what tuning finds, NIN_WGPU_NO_CACHE=1 keeps none;
+data sets; NIN_WGPU_MIRROR as `data fetch --mirror`; NIN_WGPU_PICTURE_CACHE MiB of decoded pictures kept in memory;
+NIN_WGPU_CACHE_DIR a folder for compiled kernels and what tuning finds, NIN_WGPU_NO_CACHE=1 keeps none;
 WGPU_BACKEND (vulkan, metal, dx12, gl) and WGPU_ADAPTER_NAME restrict the adapters; NO_COLOR switches colours off.";
 
 /// Network in Network on any GPU: trains and uses image classifiers through WGSL kernels.
@@ -90,6 +94,9 @@ enum Verb {
     Check(check::Args),
     /// Measure which kernels are fastest on this adapter for a model, and keep the result
     Tune(tune::Args),
+    /// Download, list and look at data sets
+    #[command(subcommand)]
+    Data(data::Command),
     /// Measures what `tuning` asks for on standard input
     #[command(hide = true)]
     TuneWorker,
@@ -142,6 +149,7 @@ fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Dump(args) => dump::run(args, context),
         Verb::Check(args) => check::run(args, context),
         Verb::Tune(args) => tune::run(args, context),
+        Verb::Data(command) => data::run(command, context),
         Verb::TuneWorker => tune_worker::run(context),
     }
 }
@@ -213,6 +221,11 @@ mod tests {
             "nin-wgpu tune --batch-size 0",
             "nin-wgpu tune --budget 0",
             "nin-wgpu train --model nin --data mnist --tune slowly",
+            "nin-wgpu data",
+            "nin-wgpu data fetch",
+            "nin-wgpu data fetch imagenet",
+            "nin-wgpu data info",
+            "nin-wgpu data info mnist --columns 0",
         ] {
             assert_eq!(parse(line).err().map(|e| e.exit_code()), Some(2), "{line}");
         }

@@ -125,6 +125,7 @@ fn request(args: &Args) -> Result<TrainRequest, Failure> {
         command: command(),
         batch_size_auto,
         lose_device_at: lose_device_at()?,
+        follow: args.follows_pictures(),
     })
 }
 

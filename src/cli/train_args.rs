@@ -7,6 +7,7 @@ use super::tuning::TuneArgs;
 use crate::models::Model;
 use crate::train::config::{Augment, ConfigError, Init, Optimizer, Precision, SaveDtype, Schedule, TrainConfig};
 use crate::train::defaults::ADAM_LR;
+use crate::train::fit::Follow;
 use crate::train::interval::CheckpointInterval;
 use std::path::PathBuf;
 
@@ -35,6 +36,12 @@ pub struct Args {
     /// Use only the first N test images
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub limit_test: Option<usize>,
+    /// Share of each class to draw for testing where a folder of pictures has neither val/ nor test/ [default: 0.1]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, help_heading = "Data")]
+    pub val_split: Option<f64>,
+    /// Pictures of a folder that may be unreadable before training stops [default: 1 in 100, but at least 10]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub max_bad: Option<usize>,
     /// Keep the training images in their order
     #[arg(long, help_heading = "Data")]
     pub no_shuffle: bool,
@@ -178,6 +185,12 @@ impl Args {
         Ok(config)
     }
 
+    /// What may follow the pictures of a folder. Weights to start from were trained for their own preprocessing.
+    pub fn follows_pictures(&self) -> Follow {
+        let is_new = self.initial_weights.is_none();
+        Follow { channels: is_new && self.in_channels.is_none(), normalisation: is_new && self.mean.is_none() && self.std.is_none() }
+    }
+
     /// Checks the flags given beside `--resume`: they may repeat the run's configuration, not change it.
     pub fn check_resumed(&self, saved: &TrainConfig) -> Result<(), Failure> {
         if let (Some(out), Some(resume)) = (&self.out, &self.resume)
@@ -223,6 +236,8 @@ impl Args {
             "--data-dir" data_dir => |c| c.data_dir = Some(data_dir.clone());
             "--limit-train" limit_train => |c| c.limit_train = Some(*limit_train);
             "--limit-test" limit_test => |c| c.limit_test = Some(*limit_test);
+            "--val-split" val_split => |c| c.val_split = Some(*val_split);
+            "--max-bad" max_bad => |c| c.max_bad = Some(*max_bad);
             "--classes" classes => |c| c.classes = *classes;
             "--in-channels" in_channels => |c| c.set_in_channels(*in_channels);
             "--image-size" image_size => |c| c.image_size = *image_size;
@@ -331,7 +346,8 @@ mod tests {
     #[test]
     fn every_flag_reaches_its_setting() {
         let config = resolve(
-            "--model nin-imagenet --data d --data-dir e --limit-train 7 --limit-test 8 --no-shuffle --flip=false --shift 2 --cutout 8 --brightness 0.25 --contrast 0.5 \
+            "--model nin-imagenet --data d --data-dir e --limit-train 7 --limit-test 8 --val-split 0.25 --max-bad 3 --no-shuffle --flip=false \
+             --shift 2 --cutout 8 --brightness 0.25 --contrast 0.5 \
              --classes 12 --in-channels 1 --image-size 96 --mean -0.5 --std 2 --dropout 0.25 --init normal --head-bias 2 --initial-weights w \
              --epochs 9 --batch-size 3 --grad-accum 4 --optimizer sgd --lr 0.5 --momentum 0.75 --nesterov --weight-decay 0.125 \
              --schedule cosine --step-epochs 5 --step-gamma 0.5 --warmup-epochs 2 --seed 11 --precision mixed --save-dtype f16 --log-every 1 \
@@ -367,6 +383,8 @@ mod tests {
             save_dtype: SaveDtype::F16,
             limit_train: Some(7),
             limit_test: Some(8),
+            val_split: Some(0.25),
+            max_bad: Some(3),
             shuffle: false,
             mean: vec![-0.5],
             std: vec![2.0],

@@ -42,6 +42,8 @@ pub struct ReadyWeights {
     pub preprocess: Preprocess,
     /// Name of each class.
     pub classes: Vec<String>,
+    /// Where the weights come from, as far as the file says it.
+    pub recipe: Option<String>,
 }
 
 impl WeightsArgs {
@@ -85,9 +87,9 @@ impl WeightsArgs {
         if let Some((flag, _)) = flags.iter().find(|(_, is_given)| *is_given) {
             return Err(Failure::Usage(format!("{flag} is for weights without metadata, but {source} says it itself; leave it out")));
         }
-        let Metadata { classes, preprocess, .. } = metadata;
+        let Metadata { classes, preprocess, recipe, .. } = metadata;
         let options = ModelOptions { classes: classes.len(), in_channels: preprocess.channels, image_size: preprocess.size, dropout: 0.0 };
-        Ok(ReadyWeights { file, model, options, preprocess, classes })
+        Ok(ReadyWeights { file, model, options, preprocess, classes, recipe })
     }
 
     fn assumed(&self, file: WeightFile) -> Result<ReadyWeights, Failure> {
@@ -118,7 +120,7 @@ impl WeightsArgs {
             polarity: Polarity::Any,
         };
         let classes = (0..options.classes).map(|index| index.to_string()).collect();
-        Ok(ReadyWeights { file, model, options, preprocess, classes })
+        Ok(ReadyWeights { file, model, options, preprocess, classes, recipe: None })
     }
 }
 

@@ -40,7 +40,7 @@ pub enum DataError {
     },
     /// A known data set is in none of the places where it is looked for.
     #[error(
-        "the data set {name} is not there: looked in {looked_in}; put {wanted} into one of them, or name their folder with --data-dir or NIN_WGPU_DATA"
+        "the data set {name} is not there: looked in {looked_in}; download it with: nin-wgpu data fetch {name}. Or put {wanted} into one of them, or name their folder with --data-dir or NIN_WGPU_DATA"
     )]
     NotFound {
         /// Name of the data set.
@@ -49,6 +49,18 @@ pub enum DataError {
         looked_in: String,
         /// The files wanted.
         wanted: String,
+    },
+    /// More pictures than allowed cannot be read.
+    #[error(
+        "{count} pictures cannot be read, and at most {limit} may be, such as {example}; mend or remove them, or allow more with --max-bad"
+    )]
+    TooManyUnreadable {
+        /// How many were found.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+        /// The last one, and why.
+        example: String,
     },
     /// A caller's setting that cannot work.
     #[error("{0}")]

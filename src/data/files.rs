@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Largest data file read into memory, unpacked: an archive or header that lies stops here.
 pub(super) const MAX_BYTES: u64 = 16 << 30;
 
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+pub(super) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// The first of `names` that is a file in `folder`, plain before `.gz`.
 pub(super) fn find(folder: &Path, names: &[&str]) -> Option<PathBuf> {

@@ -1,6 +1,7 @@
 //! What a split is known by: its fingerprint, and the mean and deviation of its pixels.
 
 use super::{DataError, Source};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 /// Images hashed at each end of a split.
@@ -8,14 +9,20 @@ const IMAGES_HASHED: usize = 16;
 
 /// A hash by which a resumed run tells that it has the same data: 64 hexadecimal digits.
 ///
-/// SHA-256 over shape, number of classes, number of images, and the first and last sixteen images
-/// with their labels. It is quick on any size, and no proof against a change in the middle.
+/// SHA-256 over shape, number of classes, number of images, and: for pictures in files, the list of
+/// them (paths within the folder, sizes, labels); for others the first and last sixteen images with
+/// their labels. It is quick on any size, and no proof against a change in the middle, or of a
+/// picture that keeps its size.
 pub fn fingerprint(source: &dyn Source) -> Result<String, DataError> {
     let [channels, height, width] = source.shape();
     let len = source.len();
     let mut hash = Sha256::new();
     for number in [channels, height, width, source.classes(), len] {
         hash.update((number as u64).to_le_bytes());
+    }
+    if let Some(listing) = source.listing_hash()? {
+        hash.update(listing);
+        return Ok(hex(hash));
     }
     let mut pixels = vec![0; channels * height * width];
     let first = 0..len.min(IMAGES_HASHED);
@@ -25,7 +32,11 @@ pub fn fingerprint(source: &dyn Source) -> Result<String, DataError> {
         hash.update(label.to_le_bytes());
         hash.update(&pixels);
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(hash))
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Mean and standard deviation of each channel, for pixels scaled to [0, 1].
@@ -44,21 +55,32 @@ pub struct ChannelStats {
 pub fn channel_stats(source: &dyn Source, max_images: usize) -> Result<ChannelStats, DataError> {
     let [channels, height, width] = source.shape();
     let count = source.len().min(max_images);
+    let nothing = || DataError::Setting("no images to take mean and deviation from: give --mean and --std".into());
     if count == 0 || channels * height * width == 0 {
-        return Err(DataError::Setting("no images to take mean and deviation from: give --mean and --std".into()));
+        return Err(nothing());
     }
-    let mut sums = vec![(0u64, 0u64); channels];
-    let mut pixels = vec![0; channels * height * width];
-    for n in 0..count {
-        source.read(n * source.len() / count, &mut pixels)?;
-        for pixel in pixels.chunks_exact(channels) {
-            for (&value, (sum, squares)) in pixel.iter().zip(&mut sums) {
-                *sum += u64::from(value);
-                *squares += u64::from(value) * u64::from(value);
+    let none = || (0u64, vec![(0u64, 0u64); channels]);
+    let measure = |mut sums: (u64, Vec<(u64, u64)>), n: usize| {
+        let mut pixels = vec![0; channels * height * width];
+        if source.try_read(n * source.len() / count, &mut pixels)?.is_some() {
+            sums.0 += 1;
+            for pixel in pixels.chunks_exact(channels) {
+                for (&value, (sum, squares)) in pixel.iter().zip(&mut sums.1) {
+                    *sum += u64::from(value);
+                    *squares += u64::from(value) * u64::from(value);
+                }
             }
         }
+        Ok::<_, DataError>(sums)
+    };
+    let join = |one: (u64, Vec<(u64, u64)>), other: (u64, Vec<(u64, u64)>)| {
+        Ok((one.0 + other.0, one.1.iter().zip(other.1).map(|(a, b)| (a.0 + b.0, a.1 + b.1)).collect()))
+    };
+    let (images, sums) = (0..count).into_par_iter().try_fold(none, measure).try_reduce(none, join)?;
+    if images == 0 {
+        return Err(nothing());
     }
-    let values = (count * height * width) as f64;
+    let values = images as f64 * (height * width) as f64;
     let (mean, std) = sums
         .into_iter()
         .map(|(sum, squares)| {

@@ -1,12 +1,17 @@
-//! Folders of pictures: `train/` and `val/` or `test/`, each with a folder per class.
+//! Folders of pictures: a folder per class, within `train/` and `val/` or `test/`, or without splits.
 //!
 //! Classes are the folders' names, sorted, as PyTorch's `ImageFolder` has them; pictures are what
 //! lies at any depth under them with a picture's name, sorted by path. Pictures may have any size:
 //! each is stretched to the one size of the source (bilinear, antialiased when shrinking).
+//!
+//! Where there is no test split one can be drawn from the training pictures: of each class the same
+//! share, by a hash of seed, class and file name, so that neither order nor place of the folder matters.
 
-use super::framing::{Polarity, Target, prepare};
-use super::picture;
-use super::{DataError, Dataset, OpenOptions, Source};
+use super::pictures::{CacheRoom, Gaps, PictureFile, Pictures, show_colour};
+use super::unreadable::Unreadable;
+use super::{DataError, Dataset, OpenOptions, Source, picture};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,52 +19,35 @@ use walkdir::WalkDir;
 
 /// Folders that may hold the test split, the first that is there counts.
 const TEST_FOLDERS: [&str; 2] = ["val", "test"];
+/// Pictures looked at to tell whether a set shows colour.
+const COLOUR_SAMPLE: usize = 32;
+/// Most bytes of decoded pictures kept in memory, unless `NIN_WGPU_PICTURE_CACHE` says otherwise.
+const CACHE_BYTES: usize = 1 << 30;
 
-/// A split of pictures in files, decoded when read.
-pub struct Pictures {
-    /// Path and label of each.
-    files: Vec<(PathBuf, u32)>,
-    classes: usize,
-    target: Target,
-}
-
-impl Source for Pictures {
-    fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    fn shape(&self) -> [usize; 3] {
-        [self.target.channels, self.target.height, self.target.width]
-    }
-
-    fn classes(&self) -> usize {
-        self.classes
-    }
-
-    fn read(&self, index: usize, pixels: &mut [u8]) -> Result<u32, DataError> {
-        let (path, label) = self.files.get(index).ok_or_else(|| super::no_such_image(index, self.len()))?;
-        super::check_buffer(pixels, self.shape())?;
-        pixels.copy_from_slice(&prepare(&picture::open(path)?, &self.target)?);
-        Ok(*label)
-    }
-}
-
-/// Whether a folder holds splits as folders.
+/// Whether a folder holds splits as folders, or folders with pictures.
 pub(super) fn looks_like_one(path: &Path) -> bool {
-    path.join("train").is_dir() || test_folder(path).is_some()
+    path.join("train").is_dir() || test_folder(path).is_some() || holds_class_folders(path)
 }
 
 fn test_folder(path: &Path) -> Option<PathBuf> {
     TEST_FOLDERS.iter().map(|name| path.join(name)).find(|path| path.is_dir())
 }
 
-/// Opens a folder of splits.
+/// Whether there is a picture in some folder of this one.
+fn holds_class_folders(path: &Path) -> bool {
+    let walk = WalkDir::new(path).min_depth(2).follow_links(true).into_iter();
+    let mut entries = walk.filter_entry(|entry| !is_hidden(entry.path())).flatten();
+    entries.any(|entry| entry.file_type().is_file() && picture::has_picture_name(entry.path()))
+}
+
+/// Opens a folder of pictures.
 ///
 /// Both splits must have the same classes. A limit takes pictures evenly spread over the split, so
 /// that every class keeps its share.
 pub(super) fn open(name: &str, path: &Path, options: &OpenOptions) -> Result<Dataset, DataError> {
-    let train = Some(path.join("train")).filter(|path| path.is_dir());
     let test = test_folder(path);
+    let is_flat = test.is_none() && !path.join("train").is_dir();
+    let train = if is_flat { Some(path.to_path_buf()) } else { Some(path.join("train")).filter(|path| path.is_dir()) };
     let mut notes = Vec::new();
     let mut classes: Option<(PathBuf, Vec<String>)> = None;
     for split in [&train, &test].into_iter().flatten() {
@@ -70,32 +58,70 @@ pub(super) fn open(name: &str, path: &Path, options: &OpenOptions) -> Result<Dat
         }
     }
     let classes = classes.map(|(_, names)| names).unwrap_or_default();
-    let mut list = |split: &Option<PathBuf>, what: &str, limit| match split {
-        Some(folder) => pictures(folder, &classes, limit, &mut notes),
-        None => {
-            notes.push(format!("{}: there is no {what} split here", path.display()));
-            Ok(Vec::new())
-        }
+    // What a limit of 0 leaves out is not even listed, unless a split is drawn from it.
+    let share = options.val_split.filter(|share| test.is_none() && *share > 0.0);
+    let list = |split: &Option<PathBuf>, limit: Option<usize>, notes: &mut Vec<String>| match split {
+        Some(folder) if share.is_some() || limit != Some(0) => pictures(folder, &classes, notes),
+        _ => Ok(Vec::new()),
     };
-    let train_files = list(&train, "training", options.limit_train)?;
-    let test_files = list(&test, "test", options.limit_test)?;
+    let mut train_files = list(&train, options.limit_train, &mut notes)?;
+    let mut test_files = list(&test, options.limit_test, &mut notes)?;
+    if let Some(share) = share {
+        (train_files, test_files) = draw(train_files, path, share, options.seed);
+        notes.push(format!(
+            "{}: no val/ or test/ here, so {} of {} pictures were drawn for testing (--val-split {share}, --seed {})",
+            path.display(),
+            test_files.len(),
+            train_files.len() + test_files.len(),
+            options.seed
+        ));
+    }
+    let missing = [(train.is_some(), "training"), (test.is_some() || share.is_some(), "test")];
+    notes.extend(missing.iter().filter(|(there, _)| !there).map(|(_, what)| format!("{}: there is no {what} split here", path.display())));
     if path.join("val").is_dir() && path.join("test").is_dir() {
         notes.push(format!("{}: val/ is used as the test split, test/ is left aside", path.display()));
     }
-    let target = target(options, train_files.first().or(test_files.first()))?;
-    let source = |files| -> Arc<dyn Source> { Arc::new(Pictures { files, classes: classes.len(), target }) };
-    Ok(Dataset { name: name.to_owned(), path: path.to_path_buf(), train: source(train_files), test: source(test_files), classes, notes })
+    let (train_files, test_files) = (spread(train_files, options.limit_train), spread(test_files, options.limit_test));
+    let shape = shape(options, if train_files.is_empty() { &test_files } else { &train_files })?;
+    let limit = options.max_bad.unwrap_or_else(|| Unreadable::default_limit(train_files.len() + test_files.len()));
+    let unreadable = Arc::new(Unreadable::new(limit));
+    let room = CacheRoom::new(cache_bytes()?);
+    let source = |files, gaps| -> Arc<dyn Source> {
+        Arc::new(Pictures::new(files, classes.len(), shape, path.to_path_buf(), gaps, Arc::clone(&room), Arc::clone(&unreadable)))
+    };
+    Ok(Dataset {
+        name: name.to_owned(),
+        path: path.to_path_buf(),
+        train: source(train_files, Gaps::StandIn),
+        test: source(test_files, Gaps::LeaveOut),
+        classes,
+        notes,
+        unreadable: Some(unreadable),
+        val_split: share,
+    })
 }
 
-/// The size and channels of the source: as asked, else the first picture's size in RGB.
-fn target(options: &OpenOptions, first: Option<&(PathBuf, u32)>) -> Result<Target, DataError> {
-    let (height, width, channels) = match (options.target, first) {
-        (Some(target), _) => target,
-        (None, Some((path, _))) => {
-            let picture = picture::open(path)?;
-            (picture.height as usize, picture.width as usize, 3)
-        }
-        (None, None) => (1, 1, 3),
+/// Bytes of decoded pictures that are kept.
+fn cache_bytes() -> Result<usize, DataError> {
+    match std::env::var("NIN_WGPU_PICTURE_CACHE") {
+        Err(_) => Ok(CACHE_BYTES),
+        Ok(text) => text
+            .trim()
+            .parse::<usize>()
+            .map(|mebibytes| mebibytes.saturating_mul(1 << 20))
+            .map_err(|_| DataError::Setting(format!("NIN_WGPU_PICTURE_CACHE is {text:?}; it takes a number of MiB, 0 keeps nothing"))),
+    }
+}
+
+/// The shape (C, H, W) of the source: as asked, else the first readable picture's size in RGB.
+fn shape(options: &OpenOptions, files: &[PictureFile]) -> Result<[usize; 3], DataError> {
+    let (height, width, channels) = match options.target {
+        Some((height, width, 1)) if options.follow_colour && show_colour(files, COLOUR_SAMPLE) => (height, width, 3),
+        Some(target) => target,
+        None => match files.iter().find_map(|file| picture::open(&file.path).ok()) {
+            Some(picture) => (picture.height as usize, picture.width as usize, 3),
+            None => (1, 1, 3),
+        },
     };
     if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
         return Err(DataError::Setting(format!(
@@ -103,7 +129,42 @@ fn target(options: &OpenOptions, first: Option<&(PathBuf, u32)>) -> Result<Targe
              wanted: this model cannot learn from a folder of pictures"
         )));
     }
-    Ok(Target { height, width, channels, polarity: Polarity::Any })
+    Ok([channels, height, width])
+}
+
+/// Draws a share of each class; what is left, and what was drawn, both in the list's order. A class of two pictures or
+/// more gives at least one and keeps at least one.
+fn draw(files: Vec<PictureFile>, root: &Path, share: f64, seed: u64) -> (Vec<PictureFile>, Vec<PictureFile>) {
+    let key = |file: &PictureFile| -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(seed.to_le_bytes());
+        for part in file.path.strip_prefix(root).unwrap_or(&file.path).components() {
+            hash.update(part.as_os_str().as_encoded_bytes());
+            hash.update([0]);
+        }
+        hash.finalize().into()
+    };
+    let (mut kept, mut drawn) = (Vec::new(), Vec::new());
+    for class in files.chunk_by(|one, other| one.label == other.label) {
+        let wanted = (class.len() as f64 * share).round() as usize;
+        let count = if class.len() < 2 { 0 } else { wanted.clamp(1, class.len() - 1) };
+        let mut keys: Vec<([u8; 32], usize)> = class.iter().map(key).zip(0..).collect();
+        keys.sort_unstable();
+        let mut is_drawn = vec![false; class.len()];
+        keys[..count].iter().for_each(|(_, index)| is_drawn[*index] = true);
+        for (file, is_drawn) in class.iter().zip(is_drawn) {
+            if is_drawn { &mut drawn } else { &mut kept }.push(file.clone());
+        }
+    }
+    (kept, drawn)
+}
+
+/// At most `limit` files, evenly spread over the list.
+fn spread(files: Vec<PictureFile>, limit: Option<usize>) -> Vec<PictureFile> {
+    match limit {
+        Some(limit) if limit < files.len() => (0..limit).map(|n| files[n * files.len() / limit].clone()).collect(),
+        _ => files,
+    }
 }
 
 /// Names of the class folders in a split, sorted.
@@ -150,36 +211,38 @@ fn compare_classes(first: &Path, known: &[String], second: &Path, found: &[Strin
     ))
 }
 
-/// Path and label of the pictures of a split, at most `limit`. Notes empty classes and other files.
-fn pictures(split: &Path, classes: &[String], limit: Option<usize>, notes: &mut Vec<String>) -> Result<Vec<(PathBuf, u32)>, DataError> {
-    if limit == Some(0) {
-        return Ok(Vec::new());
-    }
-    let mut files = Vec::new();
-    let mut aside = 0;
-    for (label, class) in classes.iter().enumerate() {
-        let folder = split.join(class);
-        let before = files.len();
-        for entry in WalkDir::new(&folder).follow_links(true).sort_by_file_name() {
-            let entry = entry.map_err(|error| walk_error(&folder, error))?;
-            if !entry.file_type().is_file() || is_hidden(entry.path()) {
-                continue;
-            }
-            if picture::has_picture_name(entry.path()) {
-                files.push((entry.into_path(), label as u32));
-            } else {
-                aside += 1;
-            }
-        }
-        if files.len() == before {
-            notes.push(format!("{}: no pictures of this class", folder.display()));
+/// The pictures of a split, class after class. Notes empty classes and other files.
+fn pictures(split: &Path, classes: &[String], notes: &mut Vec<String>) -> Result<Vec<PictureFile>, DataError> {
+    let listed: Vec<(Vec<PictureFile>, usize)> =
+        classes.par_iter().enumerate().map(|(label, class)| class_pictures(&split.join(class), label as u32)).collect::<Result<_, _>>()?;
+    let aside: usize = listed.iter().map(|(_, aside)| aside).sum();
+    for (class, (files, _)) in classes.iter().zip(&listed) {
+        if files.is_empty() {
+            notes.push(format!("{}: no pictures of this class", split.join(class).display()));
         }
     }
     if aside > 0 {
         notes.push(format!("{}: {aside} files without a picture's name are left aside", split.display()));
     }
-    let count = limit.map_or(files.len(), |limit| limit.min(files.len()));
-    Ok((0..count).map(|n| files[n * files.len() / count].clone()).collect())
+    Ok(listed.into_iter().flat_map(|(files, _)| files).collect())
+}
+
+/// The pictures of a class, and the number of other files among them.
+fn class_pictures(folder: &Path, label: u32) -> Result<(Vec<PictureFile>, usize), DataError> {
+    let mut files = Vec::new();
+    let mut aside = 0;
+    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
+        let entry = entry.map_err(|error| walk_error(folder, error))?;
+        if !entry.file_type().is_file() || is_hidden(entry.path()) {
+            continue;
+        }
+        if picture::has_picture_name(entry.path()) {
+            files.push(PictureFile { path: entry.into_path(), label });
+        } else {
+            aside += 1;
+        }
+    }
+    Ok((files, aside))
 }
 
 /// Whether a file's name starts with a dot.
@@ -197,94 +260,5 @@ pub(super) fn walk_error(folder: &Path, error: walkdir::Error) -> DataError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::Loader;
-    use crate::data::Order;
-    use image::{Rgb, RgbImage};
-
-    fn save(root: &Path, name: &str, width: u32, height: u32, color: [u8; 3]) {
-        let path = root.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        RgbImage::from_pixel(width, height, Rgb(color)).save(path).unwrap();
-    }
-
-    fn sample() -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        save(root.path(), "train/cat/b.png", 8, 6, [10, 20, 30]);
-        save(root.path(), "train/cat/a/deep.png", 4, 4, [1, 2, 3]);
-        save(root.path(), "train/dog/x.bmp", 40, 30, [200, 100, 0]);
-        save(root.path(), "val/dog/y.png", 5, 5, [9, 9, 9]);
-        fs::create_dir_all(root.path().join("val/cat")).unwrap();
-        fs::write(root.path().join("train/dog/notes.txt"), "not a picture").unwrap();
-        fs::write(root.path().join("train/dog/.hidden.png"), "not a picture").unwrap();
-        root
-    }
-
-    fn options() -> OpenOptions {
-        OpenOptions { target: Some((6, 8, 3)), ..OpenOptions::default() }
-    }
-
-    #[test]
-    fn pictures_of_mixed_sizes_come_in_one_size_and_sorted() {
-        let root = sample();
-        let set = crate::data::open(root.path().to_str().unwrap(), &options()).unwrap();
-        assert_eq!(set.classes, ["cat", "dog"]);
-        assert_eq!((set.train.len(), set.test.len(), set.shape()), (3, 1, [3, 6, 8]));
-        let mut pixels = vec![0; 6 * 8 * 3];
-        for (index, label, color) in [(0, 0, [1, 2, 3]), (1, 0, [10, 20, 30]), (2, 1, [200, 100, 0])] {
-            assert_eq!(set.train.read(index, &mut pixels).unwrap(), label);
-            assert!(pixels.chunks(3).all(|pixel| pixel == color), "{index}");
-        }
-        assert!(set.notes.iter().any(|note| note.contains("1 files without")));
-        assert!(set.notes.iter().any(|note| note.contains("no pictures of this class")));
-        let batches: Vec<_> = Loader::new(set.train.clone(), 2, Order::Sequential, 0, 0).unwrap().collect();
-        assert_eq!(batches.len(), 2);
-        // Without a target: the first picture's size.
-        let set = open("x", root.path(), &OpenOptions::default()).unwrap();
-        assert_eq!(set.shape(), [3, 4, 4]);
-        let grey = OpenOptions { target: Some((2, 2, 1)), ..OpenOptions::default() };
-        let set = open("x", root.path(), &grey).unwrap();
-        let mut pixels = [0; 4];
-        set.train.read(2, &mut pixels).unwrap();
-        assert_eq!(pixels, [119; 4]);
-    }
-
-    #[test]
-    fn limits_keep_every_class() {
-        let root = tempfile::tempdir().unwrap();
-        for class in ["a", "b"] {
-            for n in 0..4 {
-                save(root.path(), &format!("train/{class}/{n}.png"), 2, 2, [n; 3]);
-            }
-        }
-        let limited = OpenOptions { limit_train: Some(2), ..options() };
-        let set = open("x", root.path(), &limited).unwrap();
-        let mut pixels = vec![0; 6 * 8 * 3];
-        let labels: Vec<u32> = (0..2).map(|n| set.train.read(n, &mut pixels).unwrap()).collect();
-        assert_eq!(labels, [0, 1]);
-        assert!(set.test.is_empty());
-        assert!(set.notes[0].contains("no test split"));
-    }
-
-    #[test]
-    fn faults_are_named() {
-        let root = sample();
-        let problem = |path: &Path| {
-            let error = crate::data::open(path.to_str().unwrap(), &options()).err();
-            error.expect("refused").to_string()
-        };
-        fs::create_dir_all(root.path().join("val/bird")).unwrap();
-        assert!(problem(root.path()).contains("has no class folder \"bird\""));
-        fs::remove_dir_all(root.path().join("val/bird")).unwrap();
-        fs::write(root.path().join("train/cat/broken.png"), "text").unwrap();
-        let set = open("x", root.path(), &options()).unwrap();
-        let error = set.train.read(2, &mut [0; 6 * 8 * 3]).unwrap_err().to_string();
-        assert!(error.contains("broken.png") && error.contains("looks like text"), "{error}");
-        let flat = tempfile::tempdir().unwrap();
-        save(flat.path(), "train/a.png", 2, 2, [0; 3]);
-        assert!(problem(flat.path()).contains("holds no class folders"));
-        let four = OpenOptions { target: Some((2, 2, 4)), ..options() };
-        assert!(open("x", root.path(), &four).is_err());
-    }
-}
+#[path = "folder_tests.rs"]
+mod tests;

@@ -77,14 +77,16 @@ pub fn prepare(picture: &Picture, target: &Target) -> Result<Vec<u8>, DataError>
     if target.height == 0 || target.width == 0 {
         return Err(DataError::Setting(format!("a model of {}x{} pixels takes no pictures", target.height, target.width)));
     }
-    let mut picture = picture.with_channels(target.channels)?;
     let is_exact = (picture.height as usize, picture.width as usize) == size;
+    if target.polarity == Polarity::Any && !is_exact && picture.channels == target.channels {
+        return Ok(resize(picture, Window::whole(picture), size, &[0; 3], Shrink::Triangle));
+    }
+    let mut picture = picture.with_channels(target.channels)?;
     if target.polarity == Polarity::Any {
         if is_exact {
             return Ok(picture.pixels);
         }
-        let window = Window::whole(&picture);
-        return Ok(resize(&picture, window, size, &[0; 3], Shrink::Triangle));
+        return Ok(resize(&picture, Window::whole(&picture), size, &[0; 3], Shrink::Triangle));
     }
     let mut sketch = sketch(&picture);
     let wants_light = target.polarity == Polarity::DarkOnLight;

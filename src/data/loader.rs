@@ -48,7 +48,8 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// Index of each image in its split: the key of its augmentation.
     pub ids: Vec<u32>,
-    /// Number of images, at most the batch size; less only in an epoch's last batch.
+    /// Number of images, at most the batch size; less in an epoch's last batch, and where images of a split that leaves
+    /// them out cannot be read: then it may be 0.
     pub count: usize,
 }
 
@@ -193,20 +194,31 @@ fn deliver(
     }
 }
 
-/// Reads the images `ids` into a batch with room for `batch_size`.
+/// Reads the images `ids` into a batch with room for `batch_size`. Those that cannot be read are left out.
 fn read_batch(source: &dyn Source, ids: &[u32], batch_size: usize, stop: &AtomicBool) -> Result<Batch, DataError> {
     let image_bytes: usize = source.shape().iter().product();
     let mut batch =
         Batch { pixels: vec![0; batch_size * image_bytes], labels: vec![0; batch_size], ids: vec![0; batch_size], count: ids.len() };
     batch.ids[..ids.len()].copy_from_slice(ids);
-    batch.pixels.par_chunks_exact_mut(image_bytes.max(1)).zip(batch.labels.par_iter_mut()).zip(ids.par_iter()).try_for_each(
-        |((pixels, label), &id)| {
-            if !stop.load(Ordering::Relaxed) {
-                *label = source.read(id as usize, pixels)?;
-            }
-            Ok(())
-        },
-    )?;
+    let labels: Vec<Option<u32>> = batch
+        .pixels
+        .par_chunks_exact_mut(image_bytes.max(1))
+        .zip(ids.par_iter())
+        .map(|(pixels, &id)| if stop.load(Ordering::Relaxed) { Ok(Some(0)) } else { source.try_read(id as usize, pixels) })
+        .collect::<Result<_, _>>()?;
+    let mut filled = 0;
+    for (row, label) in labels.into_iter().enumerate() {
+        let Some(label) = label else { continue };
+        if filled < row {
+            batch.pixels.copy_within(row * image_bytes..(row + 1) * image_bytes, filled * image_bytes);
+            batch.ids[filled] = batch.ids[row];
+        }
+        batch.labels[filled] = label;
+        filled += 1;
+    }
+    batch.count = filled;
+    batch.ids[filled..].fill(0);
+    batch.pixels[filled * image_bytes..].fill(0);
     Ok(batch)
 }
 

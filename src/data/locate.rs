@@ -1,14 +1,20 @@
 //! From what the user wrote after `--data` to a data set: known names, folders of original files,
 //! folders of pictures.
 
+use super::catalog::{KnownSet, SETS};
 use super::cifar::{self, Variant};
-use super::{DataError, Dataset, InMemory, Source, files, folder, idx};
+use super::{DataError, Dataset, InMemory, Source, files, folder, idx, svhn};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The names that [`open`] knows.
-pub const KNOWN_NAMES: [&str; 4] = ["mnist", "fashion-mnist", "cifar10", "cifar100"];
+/// Where Debian's package `dataset-fashion-mnist` puts its files.
+const PACKAGED_FASHION: &str = "/usr/share/datasets/fashion-mnist";
+
+/// The names that [`open`] knows, listed.
+pub fn known_names() -> String {
+    SETS.map(|set| set.name).join(", ")
+}
 
 /// How to open a data set.
 #[derive(Clone, Debug, Default)]
@@ -22,20 +28,27 @@ pub struct OpenOptions {
     pub limit_train: Option<usize>,
     /// Keep only so many test images; 0 reads none at all.
     pub limit_test: Option<usize>,
+    /// Share of each class, in [0, 1), to draw for testing where a folder of pictures has no test split.
+    pub val_split: Option<f64>,
+    /// Key of that draw.
+    pub seed: u64,
+    /// Pictures of a folder that may be unreadable; without it [`super::Unreadable::default_limit`].
+    pub max_bad: Option<usize>,
+    /// Where `target` has one channel but the pictures of a folder show colour, keep three.
+    pub follow_colour: bool,
 }
 
-/// Opens the data set that `spec` names: one of [`KNOWN_NAMES`], or a folder.
+/// Opens the data set that `spec` names: one of [`SETS`], or a folder.
 ///
-/// A folder holds either the original files of MNIST, Fashion-MNIST, CIFAR-10 or CIFAR-100 (or
-/// files of the same layout), or `train/` and `val/` or `test/` with a folder of pictures per
-/// class.
+/// A folder holds either the original files of a set that has a name (or files of the same layout),
+/// or a folder of pictures per class, within `train/` and `val/` or `test/` or without splits.
 pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset, DataError> {
-    if let Some(set) = Known::from_name(spec) {
-        return set.open(options);
+    if let Some(set) = KnownSet::find(spec) {
+        return open_known(set, options);
     }
     let path = Path::new(spec);
     if !path.exists() {
-        return Err(DataError::UnknownDataSet { spec: spec.to_owned(), known: KNOWN_NAMES.join(", ") });
+        return Err(DataError::UnknownDataSet { spec: spec.to_owned(), known: known_names() });
     }
     if !path.is_dir() {
         return Err(DataError::malformed(path, "is a file; --data takes the folder that holds a data set"));
@@ -60,108 +73,108 @@ fn open_folder(path: &Path, options: &OpenOptions) -> Result<Dataset, DataError>
             return open_cifar(variant, &name, path, options);
         }
     }
+    if holds_svhn(path) {
+        return open_svhn(&name, path, options);
+    }
     if folder::looks_like_one(path) {
         return folder::open(&name, path, options);
     }
     Err(DataError::malformed(
         path,
-        "no data set here: wanted are train/ and val/ or test/ with a folder of pictures per class, \
+        "no data set here: wanted is a folder of pictures per class, here or within train/ and val/ or test/, \
          or the original files of MNIST or Fashion-MNIST (train-images-idx3-ubyte ...), \
-         CIFAR-10 (data_batch_1.bin ...) or CIFAR-100 (train.bin, test.bin)",
+         CIFAR-10 (data_batch_1.bin ...), CIFAR-100 (train.bin, test.bin) or SVHN (train_32x32.mat, test_32x32.mat)",
     ))
 }
 
-/// A data set that has a name.
+/// What tells the sets apart when their files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    Mnist,
-    FashionMnist,
+enum Layout {
+    Idx { is_fashion: bool },
     Cifar(Variant),
+    Svhn,
 }
 
-impl Known {
-    /// Reads a name, whatever its case and dashes.
-    fn from_name(name: &str) -> Option<Self> {
-        let letters: String = name.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect();
-        match letters.as_str() {
-            "mnist" => Some(Self::Mnist),
-            "fashionmnist" => Some(Self::FashionMnist),
-            "cifar10" => Some(Self::Cifar(Variant::Cifar10)),
-            "cifar100" => Some(Self::Cifar(Variant::Cifar100)),
-            _ => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Mnist => "mnist",
-            Self::FashionMnist => "fashion-mnist",
-            Self::Cifar(variant) => variant.name(),
+impl Layout {
+    fn of(set: &KnownSet) -> Self {
+        match set.name {
+            "cifar10" => Self::Cifar(Variant::Cifar10),
+            "cifar100" => Self::Cifar(Variant::Cifar100),
+            "svhn" => Self::Svhn,
+            name => Self::Idx { is_fashion: name == "fashion-mnist" },
         }
     }
 
     /// Folders within a data folder in which this set may lie; the last is the folder itself.
     fn subfolders(self) -> &'static [&'static str] {
         match self {
-            Self::Mnist => &["mnist", "MNIST/raw", ""],
-            Self::FashionMnist => &["fashion-mnist", "FashionMNIST/raw", ""],
+            Self::Idx { is_fashion: false } => &["mnist", "MNIST/raw", ""],
+            Self::Idx { is_fashion: true } => &["fashion-mnist", "FashionMNIST/raw", ""],
             Self::Cifar(Variant::Cifar10) => &["cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin", ""],
             Self::Cifar(Variant::Cifar100) => &["cifar100", "cifar100/cifar-100-binary", "cifar-100-binary", ""],
+            Self::Svhn => &["svhn", "SVHN", ""],
         }
     }
 
     /// What to put into one of the places, for the message.
     fn wanted(self) -> &'static str {
         match self {
-            Self::Mnist | Self::FashionMnist => {
+            Self::Idx { .. } => {
                 "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and \
                  t10k-labels-idx1-ubyte (plain or .gz)"
             }
             Self::Cifar(Variant::Cifar10) => "data_batch_1.bin to data_batch_5.bin and test_batch.bin (the binary version)",
             Self::Cifar(Variant::Cifar100) => "train.bin and test.bin (the binary version)",
+            Self::Svhn => "train_32x32.mat and test_32x32.mat",
         }
     }
 
     fn is_in(self, path: &Path) -> bool {
         match self {
             // Both sets use the same file names.
-            Self::Mnist => IdxFiles::find(path).any() && !says_fashion(path),
-            Self::FashionMnist => IdxFiles::find(path).any(),
+            Self::Idx { is_fashion: false } => IdxFiles::find(path).any() && (path.ends_with("mnist") || !says_fashion(path)),
+            Self::Idx { is_fashion: true } => IdxFiles::find(path).any(),
             Self::Cifar(variant) => holds_cifar(variant, path),
+            Self::Svhn => holds_svhn(path),
         }
     }
 
-    /// Looks for the set in every place and opens the first find.
-    fn open(self, options: &OpenOptions) -> Result<Dataset, DataError> {
-        let mut places = data_folders(options.data_dir.as_deref());
+    /// The folders in which the set may lie and, for messages, the places that hold them.
+    fn candidates(self, data_dir: Option<&Path>) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let mut places = data_folders(data_dir);
         let mut candidates: Vec<PathBuf> =
             places.iter().flat_map(|place| self.subfolders().iter().map(move |sub| place.join(sub))).collect();
-        if self == Self::FashionMnist {
-            let packaged = PathBuf::from("/usr/share/datasets/fashion-mnist");
-            candidates.push(packaged.clone());
-            places.push(packaged);
+        if self == (Self::Idx { is_fashion: true }) {
+            candidates.push(PACKAGED_FASHION.into());
+            places.push(PACKAGED_FASHION.into());
         }
-        let Some(path) = candidates.iter().find(|path| self.is_in(path)) else {
-            let listed: Vec<String> =
-                places.iter().map(|place| format!("{} (or {} in it)", place.display(), self.subfolders()[0])).collect();
-            return Err(DataError::NotFound {
-                name: self.name().to_owned(),
-                looked_in: listed.join(", "),
-                wanted: self.wanted().to_owned(),
-            });
-        };
-        match self {
-            Self::Cifar(variant) => open_cifar(variant, self.name(), path, options),
-            Self::Mnist | Self::FashionMnist => {
-                let fashion = self == Self::FashionMnist;
-                open_idx(self.name(), path, &IdxFiles::find(path), fashion, options)
-            }
-        }
+        (candidates, places)
+    }
+}
+
+/// The folder in which a set lies, in whole or in part: the first of those in which it is looked for.
+pub fn find(set: &KnownSet, data_dir: Option<&Path>) -> Option<PathBuf> {
+    let layout = Layout::of(set);
+    layout.candidates(data_dir).0.into_iter().find(|path| layout.is_in(path))
+}
+
+/// Looks for a set in every place and opens the first find.
+fn open_known(set: &KnownSet, options: &OpenOptions) -> Result<Dataset, DataError> {
+    let layout = Layout::of(set);
+    let (candidates, places) = layout.candidates(options.data_dir.as_deref());
+    let Some(path) = candidates.iter().find(|path| layout.is_in(path)) else {
+        let listed: Vec<String> = places.iter().map(|place| format!("{} (or {} in it)", place.display(), layout.subfolders()[0])).collect();
+        return Err(DataError::NotFound { name: set.name.to_owned(), looked_in: listed.join(", "), wanted: layout.wanted().to_owned() });
+    };
+    match layout {
+        Layout::Cifar(variant) => open_cifar(variant, set.name, path, options),
+        Layout::Idx { is_fashion } => open_idx(set.name, path, &IdxFiles::find(path), is_fashion, options),
+        Layout::Svhn => open_svhn(set.name, path, options),
     }
 }
 
 /// The folders that may hold data sets: the option's, `NIN_WGPU_DATA`, the user's data folder.
-fn data_folders(option: Option<&Path>) -> Vec<PathBuf> {
+pub fn data_folders(option: Option<&Path>) -> Vec<PathBuf> {
     let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = || variable("HOME");
     let user = if cfg!(windows) {
@@ -267,6 +280,22 @@ fn open_cifar(variant: Variant, name: &str, path: &Path, options: &OpenOptions) 
     Ok(from_memory(name, path, classes, cifar::SHAPE, Some(train), Some(test), notes))
 }
 
+fn holds_svhn(path: &Path) -> bool {
+    svhn::train_file(path).is_some() || svhn::test_file(path).is_some()
+}
+
+/// Opens SVHN from whichever of its files are there.
+fn open_svhn(name: &str, path: &Path, options: &OpenOptions) -> Result<Dataset, DataError> {
+    let (train, test) = (svhn::train_file(path), svhn::test_file(path));
+    let notes = missing_notes(path, train.is_some(), test.is_some());
+    let split = |file: Option<PathBuf>, limit| match file {
+        Some(file) if limit != Some(0) => svhn::read_split(&file, limit).map(Some),
+        _ => Ok(None),
+    };
+    let (train, test) = (split(train, options.limit_train)?, split(test, options.limit_test)?);
+    Ok(from_memory(name, path, svhn::class_names(), svhn::SHAPE, train, test, notes))
+}
+
 /// Notes on splits of which there are no files.
 fn missing_notes(path: &Path, has_train: bool, has_test: bool) -> Vec<String> {
     [(has_train, "training"), (has_test, "test")]
@@ -289,7 +318,16 @@ fn from_memory(
     let shape = train.as_ref().or(test.as_ref()).map_or(usual_shape, Source::shape);
     let or_empty =
         |split: Option<InMemory>| -> Arc<dyn Source> { Arc::new(split.unwrap_or_else(|| InMemory::empty(shape, classes.len()))) };
-    Dataset { name: name.to_owned(), path: path.to_path_buf(), train: or_empty(train), test: or_empty(test), classes, notes }
+    Dataset {
+        name: name.to_owned(),
+        path: path.to_path_buf(),
+        train: or_empty(train),
+        test: or_empty(test),
+        classes,
+        notes,
+        unreadable: None,
+        val_split: None,
+    }
 }
 
 /// Class names of Fashion-MNIST, by label.

@@ -123,6 +123,28 @@ fn names_are_looked_for_in_the_data_folder() {
 }
 
 #[test]
+fn svhn_in_whole_and_in_part() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "svhn/train_32x32.mat", &crate::data::svhn::tests::sample(&[1, 10, 9]));
+    let set = open("SVHN", &in_folder(root.path())).unwrap();
+    assert_eq!((set.name.as_str(), set.train.len(), set.test.len(), set.shape()), ("svhn", 3, 0, [3, 32, 32]));
+    assert_eq!((set.classes[0].as_str(), set.train.read(1, &mut [0; 3072]).unwrap()), ("0", 0));
+    assert!(set.notes[0].contains("no test split"));
+    write(root.path(), "svhn/test_32x32.mat", &crate::data::svhn::tests::sample(&[4]));
+    let options = OpenOptions { limit_train: Some(2), ..OpenOptions::default() };
+    let set = open_at(&root.path().join("svhn"), &options).unwrap();
+    assert_eq!((set.train.len(), set.test.len()), (2, 1));
+}
+
+#[test]
+fn a_missing_set_says_how_to_get_it() {
+    let root = tempfile::tempdir().unwrap();
+    if let Err(error) = open("cifar100", &in_folder(root.path())) {
+        assert!(error.to_string().contains("nin-wgpu data fetch cifar100"), "{error}");
+    }
+}
+
+#[test]
 fn what_is_no_data_set_is_said() {
     let root = tempfile::tempdir().unwrap();
     assert!(problem(root.path()).contains("no data set here"));

@@ -10,23 +10,32 @@ mod files;
 mod fingerprint;
 mod loader;
 mod locate;
+mod mat;
 mod memory;
+mod pictures;
 mod resize;
+mod unreadable;
 
+pub mod catalog;
 pub mod cifar;
+pub mod fetch;
 pub mod folder;
 pub mod framing;
 pub mod idx;
 pub mod inputs;
+pub mod inventory;
 pub mod picture;
+pub mod survey;
+pub mod svhn;
 
 pub use error::DataError;
 pub use fingerprint::{ChannelStats, channel_stats, fingerprint};
 pub use loader::{Batch, IndexLoader, Loader, Order, batches_per_epoch};
-pub use locate::{FASHION_CLASSES, KNOWN_NAMES, OpenOptions, open};
+pub use locate::{FASHION_CLASSES, OpenOptions, data_folders, find, known_names, open};
 pub use memory::{FirstImages, InMemory};
+pub use unreadable::{Unreadable, UnreadablePicture};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// One split of a data set: labelled images of one shape, readable in any order and from any
@@ -49,6 +58,27 @@ pub trait Source: Send + Sync {
     /// Writes image `index` into `pixels` (height x width x channels bytes, channels interleaved)
     /// and returns its label.
     fn read(&self, index: usize, pixels: &mut [u8]) -> Result<u32, DataError>;
+
+    /// As [`Source::read`] for splits that may hold pictures that cannot be read: `None` for one of those, or another
+    /// image in its place. How many there may be is the split's affair.
+    fn try_read(&self, index: usize, pixels: &mut [u8]) -> Result<Option<u32>, DataError> {
+        self.read(index, pixels).map(Some)
+    }
+
+    /// Label of image `index` where it is known without reading the image.
+    fn label(&self, index: usize) -> Option<u32> {
+        self.stored()?.labels.get(index).copied()
+    }
+
+    /// The file that holds image `index` and nothing else, where there is one.
+    fn file(&self, _index: usize) -> Option<&Path> {
+        None
+    }
+
+    /// What the split is known by where that is a list of files and not what is in them.
+    fn listing_hash(&self) -> Result<Option<[u8; 32]>, DataError> {
+        Ok(None)
+    }
 
     /// All images, where they lie in memory; `None` where they are decoded when they are read.
     fn stored(&self) -> Option<Stored<'_>> {
@@ -99,6 +129,10 @@ pub struct Dataset {
     pub test: Arc<dyn Source>,
     /// What the user should know, a line each: an empty split, files left aside.
     pub notes: Vec<String>,
+    /// Pictures that could not be read so far, for sets of pictures in files; `None` for others.
+    pub unreadable: Option<Arc<Unreadable>>,
+    /// The share of each class that was drawn for testing; `None` where the set has a test split of its own, or none.
+    pub val_split: Option<f64>,
 }
 
 impl std::fmt::Debug for Dataset {

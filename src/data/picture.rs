@@ -59,6 +59,15 @@ impl Picture {
     }
 }
 
+impl Picture {
+    /// Whether more than one pixel in a hundred is coloured beyond what compression makes of grey.
+    pub fn shows_colour(&self) -> bool {
+        const TINT: u8 = 16;
+        let is_coloured = |rgb: &&[u8]| rgb.iter().max().zip(rgb.iter().min()).is_some_and(|(most, least)| most - least > TINT);
+        self.channels == 3 && self.pixels.chunks_exact(3).filter(is_coloured).count() * 100 > self.pixels.len() / 3
+    }
+}
+
 /// Brightness of a colour: 0.299 R + 0.587 G + 0.114 B, rounded. Equal components keep their value.
 pub(super) fn luma(red: u8, green: u8, blue: u8) -> u8 {
     let sum = 299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue);
@@ -88,6 +97,13 @@ pub fn open(path: &Path) -> Result<Picture, DataError> {
     let mut file = File::open(path).map_err(explain)?;
     let bytes = read_all(&name, &mut file)?;
     decode(&name, &bytes)
+}
+
+/// Width and height of a picture from its header, before its orientation is applied. No pixel is decoded.
+pub fn size(path: &Path) -> Result<(u32, u32), DataError> {
+    let name = path.display().to_string();
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|error| DataError::read(path, error))?;
+    reader.into_dimensions().map_err(|error| broken(&name, &error))
 }
 
 /// Reads a picture from standard input.

@@ -228,6 +228,13 @@ pub struct TrainConfig {
     /// Most bytes of device memory; where a batch takes more it is cut into parts, whose sums round otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_budget: Option<u64>,
+    /// Share of each class that is drawn for testing where a folder of pictures has no test split; without it
+    /// [`super::fit::VAL_SPLIT`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_split: Option<f64>,
+    /// Pictures of a folder that may be unreadable; without it one in a hundred, but at least ten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bad: Option<usize>,
     /// Random changes to training pictures.
     pub augment: Augment,
     /// Kernels of convolutions that were chosen by measuring, not by rules: they decide how sums are rounded.
@@ -284,6 +291,9 @@ impl TrainConfig {
         // TOML has no larger integers.
         within("--seed", self.seed, 0, i64::MAX as u64)?;
 
+        if let Some(share) = self.val_split {
+            expect((0.0..1.0).contains(&share), "--val-split", share, "at least 0 and below 1")?;
+        }
         let finite = |value: f64| (value as f32).is_finite();
         let in_unit = |value: f64| (0.0..1.0).contains(&value);
         let epochs = f64::from(self.epochs);
@@ -350,6 +360,7 @@ impl TrainConfig {
         fixed.save_dtype = SaveDtype::F32;
         (fixed.checkpoint_every, fixed.keep) = (CheckpointInterval::DEFAULT, 0);
         fixed.memory_budget = None;
+        fixed.max_bad = None;
         if fixed.schedule != Schedule::Cosine {
             fixed.epochs = 1;
         }
@@ -404,7 +415,7 @@ mod tests {
     #[test]
     fn nonsense_names_its_flag() {
         type Change = fn(&mut TrainConfig);
-        let cases: [(&str, Change); 28] = [
+        let cases: [(&str, Change); 29] = [
             ("--model", |c| c.model = "vgg".into()),
             ("--classes", |c| c.classes = 0),
             ("--in-channels", |c| c.in_channels = 0),
@@ -426,6 +437,7 @@ mod tests {
             ("--momentum", |c| c.momentum = f64::NAN),
             ("--dropout", |c| c.dropout = 1.0),
             ("--head-bias", |c| c.head_bias = Some(f64::INFINITY)),
+            ("--val-split", |c| c.val_split = Some(1.0)),
             ("--weight-decay", |c| c.weight_decay = -1e-4),
             ("--warmup-epochs", |c| c.warmup_epochs = 11.0),
             ("--nesterov", |c| c.nesterov = true),

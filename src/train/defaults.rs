@@ -75,6 +75,8 @@ fn d2l(model: &str) -> TrainConfig {
         checkpoint_every: CheckpointInterval::DEFAULT,
         keep: 0,
         memory_budget: None,
+        val_split: None,
+        max_bad: None,
         augment: Augment::NONE,
         kernels: Choices::default(),
     }

@@ -13,6 +13,7 @@ pub mod engine;
 mod error;
 mod failure;
 pub mod format;
+pub mod fit;
 mod init;
 pub mod interval;
 pub mod metrics;

@@ -87,6 +87,8 @@ pub struct Evaluation {
 /// What a model says of one image of a data set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
+    /// Its number in the data set.
+    pub image: u32,
     /// The class that the data set gives.
     pub label: u32,
     /// The model's answer.
@@ -94,9 +96,9 @@ pub struct Prediction {
 }
 
 impl Prediction {
-    /// Labels and results in the same order.
-    pub fn zip(labels: &[u32], results: &[ImageResult]) -> Vec<Self> {
-        labels.iter().zip(results).map(|(label, result)| Prediction { label: *label, result: *result }).collect()
+    /// Images with their labels, and results in the same order.
+    pub fn zip(images: &[(u32, u32)], results: &[ImageResult]) -> Vec<Self> {
+        images.iter().zip(results).map(|((image, label), result)| Prediction { image: *image, label: *label, result: *result }).collect()
     }
 }
 
@@ -106,7 +108,7 @@ impl Evaluation {
         let images = predictions.len();
         let share = |most: usize| predictions.iter().filter(|p| p.result.rank < most).count() as f64 / images.max(1) as f64;
         let mut confusion = vec![vec![0; classes]; classes];
-        for Prediction { label, result } in predictions {
+        for Prediction { label, result, .. } in predictions {
             confusion[*label as usize][result.predicted] += 1;
         }
         Evaluation {
@@ -146,11 +148,11 @@ pub fn predictions(
         None,
         switches,
     )?;
-    let mut labels = Vec::new();
+    let mut images = Vec::new();
     let loader = Loader::new(Arc::clone(&source), engine.batch(), Order::Sequential, 0, 0)?;
     let results = engine.evaluate(gpu, loader, |batch| {
-        labels.extend_from_slice(&batch.labels[..batch.count]);
-        progress(labels.len());
+        images.extend(batch.ids.iter().copied().zip(batch.labels.iter().copied()).take(batch.count));
+        progress(images.len());
     })?;
-    Ok(Prediction::zip(&labels, &results))
+    Ok(Prediction::zip(&images, &results))
 }

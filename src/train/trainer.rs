@@ -4,6 +4,7 @@ use super::checkpoint::{Checkpoint, RunningSums};
 use super::config::{self, ConfigError, TrainConfig};
 use super::divergence::CollapseWatch;
 use super::engine::{ForwardEngine, TrainEngine};
+use super::fit::{self, Follow};
 use super::init::initial_parameters;
 use super::interval::CheckpointInterval;
 use super::metrics::{EpochLine, MetricsLog};
@@ -47,6 +48,8 @@ pub struct TrainRequest {
     pub batch_size_auto: bool,
     /// The device is given up before these updates, counted from 0, one time for each: to see how a run goes on.
     pub lose_device_at: Vec<u64>,
+    /// What of a new run's configuration follows the pictures of a folder.
+    pub follow: Follow,
 }
 
 /// Facts of a run, known before its first step.
@@ -196,6 +199,8 @@ struct Run {
     saver: Saver,
     collapse: CollapseWatch,
     lose_device_at: Vec<u64>,
+    /// Pictures reported as unreadable.
+    unreadable: usize,
 }
 
 impl Run {
@@ -211,12 +216,14 @@ impl Run {
         config.validate()?;
         let model = Model::find(&config.model)
             .ok_or_else(|| ConfigError { flag: "--model", reason: format!("names no model: {}", config.model) })?;
-        let dataset = open_data(&config)?;
+        let follow = if resumed.is_none() { request.follow } else { Follow::NOTHING };
+        let dataset = fit::open_data(&config, follow)?;
         dataset.notes.iter().for_each(|note| observer.note(note));
         if resumed.is_none() {
-            fit_classes(&mut config, model, &dataset, observer)?;
+            fit::fit_classes(&mut config, model, &dataset, observer)?;
+            fit::fit_pictures(&mut config, follow, &dataset, observer)?;
         }
-        check_channels(&config, &dataset)?;
+        fit::check_channels(&config, &dataset)?;
         if request.batch_size_auto && resumed.is_none() {
             config.batch_size = fit_batch_size(gpu, &config, model, &dataset, observer)?;
         }
@@ -337,6 +344,7 @@ impl Run {
             saver: Saver::new(config.checkpoint_every, step),
             collapse: CollapseWatch::new(config.classes),
             lose_device_at: request.lose_device_at,
+            unreadable: 0,
             config,
             dir,
             log,
@@ -375,36 +383,6 @@ impl Run {
     }
 }
 
-pub(super) fn open_data(config: &TrainConfig) -> Result<Dataset, TrainError> {
-    let side = config.image_size;
-    let options = data::OpenOptions {
-        data_dir: config.data_dir.clone(),
-        target: Some((side, side, config.in_channels)),
-        limit_train: config.limit_train,
-        limit_test: config.limit_test,
-    };
-    let dataset = data::open(&config.data, &options)?;
-    if dataset.train.is_empty() {
-        let reason = format!("{} holds no training images", dataset.path.display());
-        return Err(ConfigError { flag: "--data", reason }.into());
-    }
-    Ok(dataset)
-}
-
-/// A model left at its default number of classes takes that of the data; fewer than the data has is an error.
-fn fit_classes(config: &mut TrainConfig, model: &Model, dataset: &Dataset, observer: &mut dyn Observer) -> Result<(), TrainError> {
-    let found = dataset.classes.len();
-    if config.classes != found && config.classes == model.defaults.classes {
-        observer.note(&format!("{} has {found} classes; the model gets as many", dataset.name));
-        config.classes = found;
-    }
-    if config.classes < found {
-        let reason = format!("is {}, but {} has {found} classes", config.classes, dataset.name);
-        return Err(ConfigError { flag: "--classes", reason }.into());
-    }
-    Ok(())
-}
-
 /// The largest batch that runs in one pass on the device, no larger than the data set.
 fn fit_batch_size(
     gpu: &Gpu,
@@ -422,21 +400,6 @@ fn fit_batch_size(
     observer
         .note(&format!("--batch-size auto: {batch} images; what is learned depends on it, so repeat this run with --batch-size {batch}"));
     Ok(batch)
-}
-
-fn check_channels(config: &TrainConfig, dataset: &Dataset) -> Result<(), TrainError> {
-    let [channels, height, width] = dataset.shape();
-    if channels == config.in_channels {
-        return Ok(());
-    }
-    let reason = format!(
-        "is {expected}, but images of {name} are {channels}x{height}x{width}: layer 0.0 (conv2d) expects {expected}x{side}x{side}; \
-         pass --in-channels {channels}",
-        expected = config.in_channels,
-        name = dataset.name,
-        side = config.image_size
-    );
-    Err(ConfigError { flag: "--in-channels", reason }.into())
 }
 
 /// What the model is adapted to.

@@ -1,10 +1,13 @@
 //! Drives the program as its users do. Tests that need a device are reported as ignored without one, never as passed.
 
 mod bench;
+mod data;
 mod faults;
 mod infer;
 #[cfg(unix)]
 mod interrupt;
+#[path = "../loopback.rs"]
+mod loopback;
 mod memory;
 mod mixed;
 mod report;
@@ -48,6 +51,7 @@ fn main() {
         ("weights", weights::TESTS),
         ("train", train::TESTS),
         ("report", report::TESTS),
+        ("data", data::TESTS),
         ("startup", startup::TESTS),
         ("bench", bench::TESTS),
         ("mixed", mixed::TESTS),

@@ -3,6 +3,9 @@
 mod architecture;
 mod dumps;
 mod expand;
+mod fetch;
+#[path = "../loopback.rs"]
+mod loopback;
 mod memory;
 mod shaders;
 mod summary;

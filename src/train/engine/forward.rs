@@ -167,7 +167,10 @@ impl ForwardEngine {
         let mut received = Vec::new();
         for batch in batches {
             let batch = batch?;
-            self.run(gpu, &batch, &mut received)?;
+            // None of its pictures could be read.
+            if batch.count > 0 {
+                self.run(gpu, &batch, &mut received)?;
+            }
             each(&batch);
         }
         self.finish(gpu, &mut received)?;

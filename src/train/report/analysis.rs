@@ -118,6 +118,7 @@ mod tests {
     #[test]
     fn the_surest_mistake_comes_first() {
         let prediction = |label, predicted, confidence| Prediction {
+            image: 0,
             label,
             result: ImageResult { loss: 1.0, rank: usize::from(label as usize != predicted), predicted, confidence },
         };

@@ -11,11 +11,12 @@ mod picture;
 use super::TrainError;
 use super::config::TrainConfig;
 use super::error::RunError;
+use super::fit::{Follow, open_data};
 use super::metrics::{self, EpochLine, MetricsLine};
 use super::predict::{Evaluation, Prediction, predictions};
 use super::run_dir::RunDir;
 use super::sessions::{self, Session};
-use super::trainer::{model_options, open_data};
+use super::trainer::model_options;
 use crate::data::{Source, batches_per_epoch};
 use crate::files::replace_file;
 use crate::gpu::Gpu;
@@ -85,7 +86,7 @@ pub fn write(dir: &RunDir, predictions: &[Prediction]) -> Result<PathBuf, TrainE
 /// Runs a run's best weights over its test images, as [`write`] takes them; `progress` gets how many of how many are done.
 pub fn measure(gpu: &Gpu, dir: &RunDir, progress: &mut dyn FnMut(usize, usize)) -> Result<Vec<Prediction>, TrainError> {
     let config = dir.read_config()?;
-    let test = open_data(&config)?.test;
+    let test = open_data(&config, Follow::NOTHING)?.test;
     let (_, file) = best_weights(dir)?;
     let (Some(model), Some(metadata)) = (Model::find(&config.model), &file.metadata) else {
         return Err(undescribed(&file).into());
@@ -116,7 +117,7 @@ impl Facts {
     /// Reads everything but the predictions from the run's folder, and the pictures from its data set.
     pub fn gather(dir: &RunDir, predictions: &[Prediction]) -> Result<Self, TrainError> {
         let config = dir.read_config()?;
-        let dataset = open_data(&config)?;
+        let dataset = open_data(&config, Follow::NOTHING)?;
         let (weights, file) = best_weights(dir)?;
         let classes = file.metadata.as_ref().ok_or_else(|| undescribed(&file))?.classes.clone();
         let (filters, filter_shape) = filters(&file);
@@ -174,9 +175,11 @@ fn mistakes(test: &Arc<dyn Source>, predictions: &[Prediction]) -> Result<Vec<Mi
     let shape = test.shape();
     let mut pixels = vec![0; shape.iter().product()];
     let mut found = Vec::new();
-    for image in analysis::surest_mistakes(predictions, MISTAKES) {
+    for index in analysis::surest_mistakes(predictions, MISTAKES) {
+        let prediction = predictions[index];
+        let image = prediction.image as usize;
         test.read(image, &mut pixels)?;
-        found.push(Mistake { image, prediction: predictions[image], picture: picture::thumbnail(&pixels, shape) });
+        found.push(Mistake { image, prediction, picture: picture::thumbnail(&pixels, shape) });
     }
     Ok(found)
 }

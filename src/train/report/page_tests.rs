@@ -16,7 +16,7 @@ fn predictions(classes: usize, images_per_class: usize) -> Vec<Prediction> {
             let predicted = if is_wrong { (label + 1) % classes } else { label };
             let confidence = 0.5 + 0.4 * (image % 10) as f32 / 10.0;
             let result = ImageResult { loss: if is_wrong { 2.0 } else { 0.3 }, rank: usize::from(is_wrong), predicted, confidence };
-            Prediction { label: label as u32, result }
+            Prediction { image: image as u32, label: label as u32, result }
         })
         .collect()
 }

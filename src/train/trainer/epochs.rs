@@ -75,6 +75,7 @@ impl Run {
             let asked = Instant::now();
             let Some(batch) = batches.next() else { break };
             self.data_wait += asked.elapsed();
+            self.report_unreadable(observer);
             if let Some(index) = self.lose_device_at.iter().position(|step| *step == number) {
                 self.lose_device_at.remove(index);
                 gpu.lose();
@@ -141,7 +142,7 @@ impl Run {
     /// Tests, reports and saves; true where `stop` came first, and the epoch is not complete yet.
     fn finish_epoch(&mut self, gpu: &Gpu, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<bool, TrainError> {
         let started = Instant::now();
-        let Some(tested) = self.test(gpu, stop)? else { return Ok(true) };
+        let Some(tested) = self.test(gpu, observer, stop)? else { return Ok(true) };
         let Tested { loss: test_loss, accuracy: test_acc, is_same, predictions } = tested;
         if is_same && self.step >= SETTLED_UPDATES {
             return Err(Divergence::new(self.step, Symptom::SameAnswer).into());
@@ -207,24 +208,30 @@ impl Run {
     }
 
     /// Runs the test images; `None` where `stop` came first.
-    fn test(&mut self, gpu: &Gpu, stop: &AtomicBool) -> Result<Option<Tested>, TrainError> {
+    fn test(&mut self, gpu: &Gpu, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Option<Tested>, TrainError> {
         let Some(evaluator) = &mut self.evaluator else {
             return Ok(Some(Tested { loss: f64::NAN, accuracy: f64::NAN, is_same: false, predictions: Vec::new() }));
         };
         let batches = epoch_batches(self.resident_test.as_ref(), &self.dataset.test, evaluator.batch(), Order::Sequential, 0, 0)?;
-        let mut labels = Vec::new();
+        let mut images = Vec::new();
         let batches = batches.take_while(|_| !stop.load(Ordering::Relaxed));
-        let results = evaluator.evaluate(gpu, batches, |batch| labels.extend_from_slice(&batch.labels[..batch.count]))?;
-        if results.len() < self.dataset.test.len() {
+        let results = evaluator.evaluate(gpu, batches, |batch| {
+            images.extend(batch.ids.iter().copied().zip(batch.labels.iter().copied()).take(batch.count));
+        });
+        self.report_unreadable(observer);
+        let results = results?;
+        // Images that cannot be read have no results.
+        if stop.load(Ordering::Relaxed) && results.len() < self.dataset.test.len() {
             return Ok(None);
         }
-        let images = results.len() as f64;
-        let loss = results.iter().map(|r| f64::from(r.loss)).sum::<f64>() / images;
+        let predictions = Prediction::zip(&images, &results);
+        let count = results.len().max(1) as f64;
+        let loss = results.iter().map(|r| f64::from(r.loss)).sum::<f64>() / count;
         if !loss.is_finite() {
             return Err(Divergence::new(self.step, Symptom::TestLoss(loss)).into());
         }
-        let answers = labels.iter().zip(&results).map(|(label, result)| (*label, result.loss, result.predicted));
-        let accuracy = results.iter().filter(|r| r.rank == 0).count() as f64 / images;
-        Ok(Some(Tested { loss, accuracy, is_same: is_same_answer(answers), predictions: Prediction::zip(&labels, &results) }))
+        let answers = predictions.iter().map(|prediction| (prediction.label, prediction.result.loss, prediction.result.predicted));
+        let accuracy = results.iter().filter(|r| r.rank == 0).count() as f64 / count;
+        Ok(Some(Tested { loss, accuracy, is_same: is_same_answer(answers), predictions }))
     }
 }

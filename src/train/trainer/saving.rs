@@ -13,6 +13,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// Unreadable pictures that are named outside of the log.
+const UNREADABLE_NAMED: usize = 5;
+
 /// What a run knows about its checkpoints.
 pub(super) struct Saver {
     interval: CheckpointInterval,
@@ -138,6 +141,22 @@ impl Run {
             seed: self.config.seed,
             config_hash: self.config.hash(),
             data_fingerprint: self.fingerprint.clone(),
+        }
+    }
+
+    /// Writes pictures that turned out to be unreadable to the log, and the first of them to the observer.
+    pub(super) fn report_unreadable(&mut self, observer: &mut dyn Observer) {
+        let found = self.dataset.unreadable.as_ref().map_or_else(Vec::new, |unreadable| unreadable.take_new());
+        for picture in found {
+            self.unreadable += 1;
+            let text = format!("left aside: {}", picture.reason);
+            let logged = self.log.line(&text);
+            self.tolerate(logged, observer);
+            match self.unreadable {
+                ..=UNREADABLE_NAMED => observer.note(&text),
+                count if count == UNREADABLE_NAMED + 1 => observer.note("further pictures that cannot be read are listed in train.log"),
+                _ => {}
+            }
         }
     }
 
