@@ -5,6 +5,8 @@ mod faults;
 mod infer;
 #[cfg(unix)]
 mod interrupt;
+#[cfg(unix)]
+mod lasting;
 mod memory;
 mod startup;
 mod support;
@@ -47,6 +49,8 @@ fn main() {
         ("memory", memory::TESTS),
         #[cfg(unix)]
         ("interrupt", interrupt::TESTS),
+        #[cfg(unix)]
+        ("lasting", lasting::TESTS),
         ("faults", faults::TESTS),
         ("torch", torch::TESTS),
     ];

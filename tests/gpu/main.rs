@@ -7,6 +7,7 @@ mod memory;
 mod network;
 mod optimizers;
 mod pools;
+mod resume;
 mod tuner;
 
 use libtest_mimic::{Arguments, Trial};
@@ -41,6 +42,7 @@ fn main() {
     trials.extend(pools::trials(device.as_ref()));
     trials.extend(golden_ops::trials(device.as_ref()));
     trials.extend(optimizers::trials(device.as_ref()));
+    trials.extend(resume::trials(device.as_ref()));
     trials.extend(tuner::trials(device.as_ref()));
     libtest_mimic::run(&arguments, trials).exit();
 }
