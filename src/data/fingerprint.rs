@@ -9,10 +9,10 @@ const IMAGES_HASHED: usize = 16;
 
 /// A hash by which a resumed run tells that it has the same data: 64 hexadecimal digits.
 ///
-/// SHA-256 over shape, number of classes, number of images, and: for pictures in files, the list of
-/// them (paths within the folder, sizes, labels); for others the first and last sixteen images with
-/// their labels. It is quick on any size, and no proof against a change in the middle, or of a
-/// picture that keeps its size.
+/// SHA-256 over shape, number of classes, number of images, and the images with their labels: all of
+/// them where they lie in memory; for pictures in files the list of them (paths within the folder,
+/// sizes, labels), which is quick on any size, and no proof against a change of a picture that keeps
+/// its size; for others the first and last sixteen.
 pub fn fingerprint(source: &dyn Source) -> Result<String, DataError> {
     let [channels, height, width] = source.shape();
     let len = source.len();
@@ -22,7 +22,12 @@ pub fn fingerprint(source: &dyn Source) -> Result<String, DataError> {
     }
     if let Some(listing) = source.listing_hash()? {
         hash.update(listing);
-        return Ok(hex(hash));
+        return Ok(hex(&hash.finalize()));
+    }
+    if let Some(stored) = source.stored() {
+        hash.update(stored.pixels);
+        stored.labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
+        return Ok(hex(&hash.finalize()));
     }
     let mut pixels = vec![0; channels * height * width];
     let first = 0..len.min(IMAGES_HASHED);
@@ -32,11 +37,11 @@ pub fn fingerprint(source: &dyn Source) -> Result<String, DataError> {
         hash.update(label.to_le_bytes());
         hash.update(&pixels);
     }
-    Ok(hex(hash))
+    Ok(hex(&hash.finalize()))
 }
 
-fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Mean and standard deviation of each channel, for pixels scaled to [0, 1].
@@ -102,9 +107,40 @@ mod tests {
         InMemory::new([2, 1, 1], 2, pixels, labels).unwrap()
     }
 
+    /// The same split, decoded when it is read.
+    struct Decoded(InMemory);
+
+    impl Source for Decoded {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+        fn shape(&self) -> [usize; 3] {
+            self.0.shape()
+        }
+        fn classes(&self) -> usize {
+            self.0.classes()
+        }
+        fn read(&self, index: usize, pixels: &mut [u8]) -> Result<u32, DataError> {
+            self.0.read(index, pixels)
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_sees_every_image_in_memory() {
+        let print = |pixels: Vec<u8>, labels: Vec<u32>| fingerprint(&InMemory::new([1, 1, 1], 2, pixels, labels).unwrap()).unwrap();
+        let base = print(vec![1; 100], vec![0; 100]);
+        assert_eq!(base, print(vec![1; 100], vec![0; 100]));
+        let mut other = vec![1; 100];
+        other[50] = 2;
+        assert_ne!(base, print(other, vec![0; 100]));
+        let mut other = vec![0; 100];
+        other[50] = 1;
+        assert_ne!(base, print(vec![1; 100], other));
+    }
+
     #[test]
     fn the_fingerprint_sees_ends_and_length() {
-        let print = |pixels: Vec<u8>| fingerprint(&split(pixels)).unwrap();
+        let print = |pixels: Vec<u8>| fingerprint(&Decoded(split(pixels))).unwrap();
         let base = vec![1; 200];
         assert_eq!(print(base.clone()).len(), 64);
         assert_eq!(print(base.clone()), print(base.clone()));

@@ -2,14 +2,17 @@
 
 use crate::Needs::Device;
 use crate::Test;
-use crate::support::{cifar_record, finished_run, mini_fashion, run, small_run, word};
+use crate::support::{cifar_record, finished_run, mini_fashion, run, small_run, tensors, word};
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
 
 pub const TESTS: &[Test] = &[
     ("data_that_cannot_be_used_is_6", Device, data_that_cannot_be_used_is_6),
     ("shapes_that_do_not_fit_name_both", Device, shapes_that_do_not_fit_name_both),
     ("divergence_is_7", Device, divergence_is_7),
+    ("collapse_is_7", Device, collapse_is_7),
+    ("another_run_is_refused_by_its_hash", Device, another_run_is_refused_by_its_hash),
     ("a_resumed_run_keeps_its_settings", Device, a_resumed_run_keeps_its_settings),
     ("a_damaged_checkpoint_is_6", Device, a_damaged_checkpoint_is_6),
     ("a_folder_that_cannot_be_written_is_one_line", Device, a_folder_that_cannot_be_written_is_one_line),
@@ -89,7 +92,79 @@ fn divergence_is_7() {
     let out = word(folder.path().join("run"));
     let ran = run(&small_run(&mini_fashion(), &["-q", "--lr", "1e30", "--warmup-epochs", "0", "--epochs", "4", "--out", &out]));
     let error = ran.fails(7);
-    assert!(error.contains("--lr") || error.contains("learning rate"), "{error}");
+    assert!(error.contains("--lr") && error.contains("(conv2d) is the first layer whose output is not finite"), "{error}");
+    assert!(error.contains("the checkpoint of step 0 is kept"), "{error}");
+    // It is whole, and leads to the same end.
+    assert_eq!(run(&["-q", "train", "--resume", &out]).fails(7), error);
+}
+
+/// A dead layer leaves nothing to learn from; what it takes to see that differs by where it is.
+fn collapse_is_7() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| word(folder.path().join(name));
+    let data = mini_fashion();
+    let train = |more: &[&str]| {
+        let flags = ["-q", "--limit-train", "240", "--batch-size", "4", "--epochs", "1", "--lr", "0.001"];
+        run(&small_run(&data, &[&flags[..], more].concat())).fails(7)
+    };
+    let error = train(&["--head-bias", "-1000", "--out", &at("head")]);
+    assert!(error.contains("all classes score the same") && error.contains("5.5 (relu) is the first layer"), "{error}");
+    assert!(error.contains("the checkpoint of step 0 is kept") && error.contains("--warmup-epochs"), "{error}");
+
+    let mut dead = tensors(&finished_run().join("last.safetensors"));
+    let bias = dead.iter_mut().find(|tensor| tensor.name == "2.2.bias").unwrap();
+    bias.data.fill(-1000.0);
+    let file = folder.path().join("dead.safetensors");
+    nin_wgpu::weights::save(&file, &dead, None).unwrap();
+    let error = train(&["--initial-weights", &word(&file), "--out", &at("inner")]);
+    assert!(error.contains("same answer") && error.contains("2.3 (relu) is the first layer"), "{error}");
+}
+
+/// Everything that changes what is learned, changed behind the program's back.
+fn another_run_is_refused_by_its_hash() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("run");
+    copy_of_the_run(&copy);
+    let refused = |words: &str| {
+        let error = run(&["-q", "train", "--resume", &word(&copy)]).fails(6);
+        assert!(error.contains(words), "{error}");
+    };
+    let config = fs::read_to_string(copy.join("config.toml")).unwrap();
+    for (from, to) in [
+        ("seed = 0", "seed = 1"),
+        ("shuffle = true", "shuffle = false"),
+        ("batch_size = 32", "batch_size = 16"),
+        ("grad_accum = 1", "grad_accum = 2"),
+        ("momentum = 0.9", "momentum = 0.8"),
+        ("image_size = 28", "image_size = 32"),
+        ("model = \"nin-small\"", "model = \"nin\""),
+        ("flip = true", "flip = false"),
+        ("optimizer = \"sgd\"", "optimizer = \"adam\""),
+    ] {
+        let changed = config.replace(from, to);
+        assert_ne!(changed, config, "{from}");
+        let changed = if to.contains("adam") { changed.replace("nesterov = true", "nesterov = false") } else { changed };
+        fs::write(copy.join("config.toml"), changed).unwrap();
+        refused("another configuration");
+    }
+
+    // One pixel in the middle of the training images.
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    for entry in fs::read_dir(mini_fashion()).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), data.join(entry.file_name())).unwrap();
+    }
+    let images = data.join("train-images-idx3-ubyte.gz");
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(fs::File::open(&images).unwrap()).read_to_end(&mut bytes).unwrap();
+    bytes[16 + 50 * 784 + 400] ^= 1;
+    let mut writer = flate2::write::GzEncoder::new(fs::File::create(&images).unwrap(), flate2::Compression::fast());
+    writer.write_all(&bytes).unwrap();
+    writer.finish().unwrap();
+    fs::write(copy.join("config.toml"), config.replace(&mini_fashion(), &word(&data))).unwrap();
+    refused("another data set");
+    fs::write(copy.join("config.toml"), config).unwrap();
+    run(&["train", "--resume", &word(&copy)]).done();
 }
 
 /// A copy of the finished run that may be changed.

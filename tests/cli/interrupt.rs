@@ -80,7 +80,7 @@ fn attempt(epochs: &str) -> bool {
 }
 
 /// The lines of a run's metrics without what a clock says.
-fn timeless(run: &Path) -> Vec<serde_json::Value> {
+pub fn timeless(run: &Path) -> Vec<serde_json::Value> {
     let mut lines = metrics(run);
     for line in &mut lines {
         let line = line.as_object_mut().unwrap();
@@ -90,13 +90,13 @@ fn timeless(run: &Path) -> Vec<serde_json::Value> {
     lines
 }
 
-fn start(words: &[String]) -> Child {
+pub fn start(words: &[String]) -> Child {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     program(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Waits until a run has written so many lines; false where it ended before.
-fn wait_for_lines(run: &Path, lines: usize, child: &mut Child) -> bool {
+pub fn wait_for_lines(run: &Path, lines: usize, child: &mut Child) -> bool {
     let started = Instant::now();
     loop {
         let written = fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
@@ -112,7 +112,7 @@ fn wait_for_lines(run: &Path, lines: usize, child: &mut Child) -> bool {
 }
 
 /// Sends a signal and waits for the end.
-fn signal(child: Child, which: &str) -> Ran {
+pub fn signal(child: Child, which: &str) -> Ran {
     let status = Command::new("kill").args([which, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
     finish(&child.wait_with_output().unwrap())

@@ -8,6 +8,8 @@ mod infer;
 mod interrupt;
 #[path = "../loopback.rs"]
 mod loopback;
+#[cfg(unix)]
+mod lasting;
 mod memory;
 mod mixed;
 mod report;
@@ -59,6 +61,8 @@ fn main() {
         ("memory", memory::TESTS),
         #[cfg(unix)]
         ("interrupt", interrupt::TESTS),
+        #[cfg(unix)]
+        ("lasting", lasting::TESTS),
         ("faults", faults::TESTS),
         ("torch", torch::TESTS),
     ];

@@ -1,0 +1,158 @@
+//! Runs that stop in the middle of an epoch, or lose their device at any moment.
+
+use crate::{Device, trial};
+use libtest_mimic::Trial;
+use nin_wgpu::gpu::{Gpu, GpuError, OpenOptions};
+use nin_wgpu::rng::Stream;
+use nin_wgpu::train::TrainError;
+use nin_wgpu::train::config::{Augment, Optimizer, Schedule, TrainConfig};
+use nin_wgpu::train::interval::CheckpointInterval;
+use nin_wgpu::train::metrics::EpochLine;
+use nin_wgpu::train::trainer::{Observer, RunInfo, StepReport, TrainOutcome, TrainRequest, train};
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub fn trials(device: Option<&Device>) -> Vec<Trial> {
+    let mut trials: Vec<Trial> = SETTINGS
+        .iter()
+        .map(|(name, change)| {
+            let change = *change;
+            trial(device, format!("resume::in the middle of an epoch, {name}"), move |gpu| stops(gpu, change))
+        })
+        .collect();
+    trials.push(trial(device, "resume::a device lost at any moment is an error", |_| losses()));
+    trials
+}
+
+type Change = fn(&mut TrainConfig);
+
+/// What must not make a difference; each is stopped at [`STOPS`] updates.
+const SETTINGS: &[(&str, Change)] = &[
+    ("sgd", |_| {}),
+    ("in order", |config| (config.shuffle, config.dropout) = (false, 0.3)),
+    ("gradients accumulated", |config| (config.batch_size, config.grad_accum) = (3, 3)),
+    ("adam", |config| {
+        (config.optimizer, config.momentum, config.nesterov, config.lr) = (Optimizer::Adam, 0.0, false, 1e-3);
+    }),
+    ("adam, gradients accumulated, in order", |config| {
+        (config.optimizer, config.momentum, config.nesterov, config.lr) = (Optimizer::Adam, 0.0, false, 1e-3);
+        (config.batch_size, config.grad_accum, config.shuffle) = (4, 2, false);
+    }),
+    ("augmented, momentum without Nesterov, steps", |config| {
+        config.augment = Augment { flip: true, shift: 2, cutout: 4, brightness: 0.1, contrast: 0.1 };
+        (config.schedule, config.step_epochs, config.warmup_epochs) = (Schedule::Step, 1, 0.0);
+        (config.nesterov, config.dropout, config.seed) = (false, 0.5, 11);
+    }),
+];
+
+/// Updates after which a run is stopped: in both epochs, and where one ends.
+const STOPS: [u64; 5] = [1, 2, 4, 5, 7];
+
+fn config(change: Change) -> TrainConfig {
+    let mut config = TrainConfig::defaults("nin-small").expect("a known model");
+    config.data = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/fashion-mnist-mini").to_string_lossy().into_owned();
+    (config.limit_train, config.limit_test) = (Some(30), Some(12));
+    (config.epochs, config.batch_size, config.log_every) = (2, 8, 1);
+    change(&mut config);
+    config
+}
+
+fn request(config: TrainConfig, out: &Path, is_new: bool) -> TrainRequest {
+    TrainRequest {
+        config,
+        out: is_new.then(|| out.to_path_buf()),
+        resume: (!is_new).then(|| out.to_path_buf()),
+        initial_weights: None,
+        command: "test".into(),
+        batch_size_auto: false,
+        lose_device_at: Vec::new(),
+        follow: nin_wgpu::train::fit::Follow::NOTHING,
+    }
+}
+
+/// Raises a flag after an update.
+struct StopAfter<'a> {
+    updates: u64,
+    stop: &'a AtomicBool,
+}
+
+impl Observer for StopAfter<'_> {
+    fn started(&mut self, _: &RunInfo) {}
+    fn step(&mut self, report: &StepReport) {
+        if report.step >= self.updates {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+    fn epoch(&mut self, _: &EpochLine, _: bool) {}
+    fn note(&mut self, _: &str) {}
+}
+
+fn run(gpu: &Gpu, request: TrainRequest, updates: u64) -> Result<TrainOutcome, TrainError> {
+    let stop = AtomicBool::new(false);
+    train(gpu, request, &mut StopAfter { updates, stop: &stop }, &stop)
+}
+
+fn stops(gpu: &Gpu, change: Change) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let text = |error: TrainError| error.to_string();
+    let plain = folder.path().join("plain");
+    run(gpu, request(config(change), &plain, true), u64::MAX).map_err(text)?;
+    let read = |run: &Path, file: &str| fs::read(run.join(file)).map_err(|e| format!("{file}: {e}"));
+    for updates in STOPS {
+        let out = folder.path().join(format!("stopped-{updates}"));
+        let mut outcome = run(gpu, request(config(change), &out, true), updates).map_err(text)?;
+        if !outcome.interrupted {
+            return Err(format!("not interrupted after {updates} updates"));
+        }
+        // Once more, now with checkpoints in between.
+        let mut again = config(change);
+        again.checkpoint_every = CheckpointInterval::Updates(2);
+        outcome = run(gpu, request(again, &out, false), updates + 2).map_err(text)?;
+        if outcome.interrupted {
+            outcome = run(gpu, request(config(change), &out, false), u64::MAX).map_err(text)?;
+        }
+        if outcome.interrupted {
+            return Err("interrupted by nobody".into());
+        }
+        for file in ["last.safetensors", "best.safetensors"] {
+            if read(&out, file)? != read(&plain, file)? {
+                return Err(format!("stopped after {updates} updates: {file} differs"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whatever was under way, the run ends with the error of a lost device, without a panic, and its checkpoint is whole.
+fn losses() -> Result<(), String> {
+    let mut rng = Stream::new(3, 0, 0, 0);
+    let mut lost = 0;
+    for attempt in 0..8 {
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let out = folder.path().join("run");
+        let gpu = Gpu::open(&OpenOptions::default()).map_err(|e| e.to_string())?;
+        let pause = Duration::from_millis(rng.below(900).into());
+        let mut config = config(|_| {});
+        config.checkpoint_every = CheckpointInterval::Updates(1);
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(pause);
+                gpu.lose();
+            });
+            run(&gpu, request(config.clone(), &out, true), u64::MAX)
+        });
+        match ended {
+            Ok(_) => continue,
+            Err(TrainError::Gpu(GpuError::DeviceLost(_))) => lost += 1,
+            Err(error) => return Err(format!("attempt {attempt}, lost after {pause:?}: {error}")),
+        }
+        drop(gpu);
+        if out.join("metrics.jsonl").exists() {
+            let gpu = Gpu::open(&OpenOptions::default()).map_err(|e| e.to_string())?;
+            run(&gpu, request(config, &out, false), u64::MAX).map_err(|error| format!("going on: {error}"))?;
+        }
+    }
+    if lost == 0 { Err("no device was lost before its run was over".into()) } else { Ok(()) }
+}
