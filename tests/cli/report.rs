@@ -104,7 +104,7 @@ fn runs_without_test_images_have_a_report() {
     let data = word(data);
     let train = |out: &Path, more: &[&str]| {
         let out = word(out);
-        let words = ["--in-channels", "3", "--epochs", "1", "--batch-size", "8", "--out", &out];
+        let words = ["--in-channels", "3", "--epochs", "1", "--batch-size", "8", "--val-split", "0", "--out", &out];
         run(&small_run(&data, &[&words[..], more].concat())).done()
     };
     let ran = train(&out, &[]);
