@@ -70,7 +70,8 @@ fn a_run_ends_with_a_report() {
     assert!((16..=40).contains(&page.matches("src=\"data:image/png;base64,").count()));
     // All images stand in the matrix, and hits are those of the accuracy.
     let count = |kind: &str| -> u64 {
-        let cells = page.split(&format!("<td class=\"{kind}")).skip(1);
+        let start = format!("<td class=\"{kind}");
+        let cells = page.split(&start).skip(1);
         cells.map(|cell| cell[cell.find('>').unwrap() + 1..cell.find('<').unwrap()].parse::<u64>().unwrap()).sum()
     };
     assert_eq!(count("hit") + count("mistake"), 64);
