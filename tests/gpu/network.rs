@@ -66,7 +66,7 @@ impl Setup {
             source: [options.in_channels, side - 2, side + 1],
             mean: vec![0.4],
             std: vec![0.3],
-            augment: Some(Augment { flip: true, shift: 2, cutout: 3, brightness: 0.1, contrast: 0.1 }),
+            augment: Some(Augment { flip: true, shift: 2, ..Augment::NONE }),
             resident: None,
         };
         let mut config = TrainConfig::defaults(name).expect("defaults of a known model");
