@@ -200,12 +200,25 @@ impl Gpu {
         self.uniform_alignment
     }
 
-    /// The first fault since the device was opened, if any.
+    /// The first fault since the device was opened, if any: that the device is lost before all that follows from it.
     pub fn check(&self) -> Result<(), GpuError> {
-        match self.faults.lock().map(|fault| fault.clone()) {
-            Ok(None) => Ok(()),
-            Ok(Some(fault)) => Err(fault),
-            Err(_) => Err(GpuError::Refused("an earlier failure left the device in an unknown state".into())),
+        let mut fault = self.fault();
+        // Calls on a device that is being lost are refused a moment before anybody is told that it is.
+        for _ in 0..10 {
+            if !matches!(fault, Some(GpuError::Refused(_))) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            let _ = self.device.poll(wgpu::PollType::Poll);
+            fault = self.fault();
+        }
+        fault.map_or(Ok(()), Err)
+    }
+
+    fn fault(&self) -> Option<GpuError> {
+        match self.faults.lock() {
+            Ok(fault) => fault.clone(),
+            Err(_) => Some(GpuError::Refused("an earlier failure left the device in an unknown state".into())),
         }
     }
 
