@@ -202,17 +202,24 @@ impl Gpu {
 
     /// The first fault since the device was opened, if any: that the device is lost before all that follows from it.
     pub fn check(&self) -> Result<(), GpuError> {
-        let mut fault = self.fault();
-        // Calls on a device that is being lost are refused a moment before anybody is told that it is.
+        match self.fault() {
+            None => Ok(()),
+            Some(refused @ GpuError::Refused(_)) => Err(self.behind(refused)),
+            Some(fault) => Err(fault),
+        }
+    }
+
+    /// What is behind a refusal: calls on a device that is being lost are refused a moment before anybody is told that it is.
+    fn behind(&self, refused: GpuError) -> GpuError {
         for _ in 0..10 {
-            if !matches!(fault, Some(GpuError::Refused(_))) {
-                break;
+            if let Some(lost @ GpuError::DeviceLost(_)) = self.fault() {
+                return lost;
             }
             std::thread::sleep(Duration::from_millis(10));
+            // The news come while the device is asked for its state; what that state is does not matter here.
             let _ = self.device.poll(wgpu::PollType::Poll);
-            fault = self.fault();
         }
-        fault.map_or(Ok(()), Err)
+        self.fault().unwrap_or(refused)
     }
 
     fn fault(&self) -> Option<GpuError> {
@@ -274,7 +281,7 @@ impl Gpu {
 
     /// Why the device refused a call: the fault that is known, or `error`.
     pub(super) fn refused(&self, what: &str, error: impl std::fmt::Display) -> GpuError {
-        self.check().err().unwrap_or_else(|| GpuError::Refused(format!("{what}: {error}")))
+        self.behind(GpuError::Refused(format!("{what}: {error}")))
     }
 }
 

@@ -85,10 +85,7 @@ impl<T> ReadbackRing<T> {
         while let Some((front, _)) = self.pending.front() {
             match front.state.load(Ordering::Acquire) {
                 READY => {}
-                FAILED => {
-                    gpu.check()?;
-                    return Err(GpuError::Refused("a readback failed".into()));
-                }
+                FAILED => return Err(gpu.refused("reading back", "the buffer could not be mapped")),
                 _ => break,
             }
             if let Some((readback, tag)) = self.pending.pop_front() {
