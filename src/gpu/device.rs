@@ -287,10 +287,10 @@ impl Gpu {
 
 /// A lost device is behind whatever else goes wrong.
 fn record_loss(faults: &Mutex<Option<GpuError>>, reason: String) {
-    if let Ok(mut fault) = faults.lock() {
-        if !matches!(*fault, Some(GpuError::DeviceLost(_))) {
-            *fault = Some(GpuError::DeviceLost(reason));
-        }
+    if let Ok(mut fault) = faults.lock()
+        && !matches!(*fault, Some(GpuError::DeviceLost(_)))
+    {
+        *fault = Some(GpuError::DeviceLost(reason));
     }
 }
 

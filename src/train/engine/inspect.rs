@@ -22,6 +22,7 @@ pub struct LayerOutput {
 impl TrainEngine {
     /// An engine for [`ForwardEngine::layer_outputs`] in memory of its own, for batches of at most `batch` images, in mixed
     /// precision where `half` says so.
+    #[allow(clippy::too_many_arguments)]
     pub fn inspector(
         &self,
         gpu: &Gpu,

@@ -69,7 +69,7 @@ mod tests {
             seconds: 12.5,
             ..Default::default()
         };
-        let mut log = CsvLog::open(&path, &[step.clone()]).unwrap();
+        let mut log = CsvLog::open(&path, std::slice::from_ref(&step)).unwrap();
         log.append(&MetricsLine::Epoch(epoch)).unwrap();
         log.sync().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
