@@ -7,7 +7,7 @@ use super::interrupt;
 use super::memory_args::BatchSize;
 use super::progress::Progress;
 use super::train_args::Args;
-use super::tuning::{Level, Workload, trusted};
+use super::tuning::{Level, TuneArgs, Workload, trusted};
 use crate::models::Purpose;
 use crate::train::run_dir::RunDir;
 use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, optimizer, train};
@@ -42,7 +42,8 @@ fn open_gpu<'a>(args: &Args, request: &TrainRequest, context: &'a Context) -> Re
         return Ok(gpu);
     }
     let Some(model) = args.model else { return context.open_gpu_within(budget) };
-    args.tune.open_gpu(context, budget, false, |_| {
+    let tune = TuneArgs { is_unsettled: request.batch_size_auto, ..args.tune };
+    tune.open_gpu(context, budget, false, |_| {
         let (batch, max_pass) = (config.images_per_update(), config.batch_size);
         let state_buffers = optimizer(config).state_buffers().len();
         Ok(Workload {

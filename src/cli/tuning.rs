@@ -8,7 +8,7 @@ use super::error::Failure;
 use super::tune_worker::{Job, STALLED, VERB};
 use crate::gpu::tuner::{Identity, Posed, TuneOptions, TuningCache, problems};
 use crate::gpu::{Gpu, HalfProof, cache_dir, prove_half};
-use crate::kernels::{DeviceClass, Problem};
+use crate::kernels::Problem;
 use crate::models::{InputOptions, Model, ModelOptions, Purpose, compile};
 use crate::train::config::Precision;
 use crate::weights::{label, one_line};
@@ -22,9 +22,12 @@ use std::time::{Duration, Instant};
 pub struct TuneArgs {
     /// How kernels are chosen: by rules alone (off), or by measuring the convolutions that were not measured before on
     /// this adapter, the most promising candidates in at most 20 seconds (quick) or all in about 10 minutes (full)
-    /// [default: as measured before where that is known, else by rules]
+    /// [default: training on a GPU measures quickly what it does not know; else as measured before, or by rules]
     #[arg(long, value_enum, value_name = "off|quick|full", hide_possible_values = true)]
     pub tune: Option<Level>,
+    /// Without the flag nothing is measured, even in training on a GPU: the workload is not settled yet.
+    #[arg(skip)]
+    pub is_unsettled: bool,
 }
 
 /// How much to measure.
@@ -94,7 +97,8 @@ impl TuneArgs {
             }
             return Ok(gpu);
         };
-        if let Some(level @ (Level::Quick | Level::Full)) = self.tune {
+        let level = self.tune.or_else(|| automatic(gpu.adapter().kind, workload.purpose).filter(|_| !self.is_unsettled));
+        if let Some(level @ (Level::Quick | Level::Full)) = level {
             let posed: Vec<Problem> = workload.problems(&gpu)?.into_iter().map(|posed| posed.problem).collect();
             let full = level == Level::Full;
             if !cache.missing(&posed, full).is_empty() {
@@ -105,9 +109,6 @@ impl TuneArgs {
             }
         }
         let choices = cache.choices();
-        if choices.is_empty() && self.tune.is_none() && gpu.target().class != DeviceClass::Cpu {
-            context.note("note: no kernels have been measured on this adapter: --tune quick does so, in at most 20 seconds");
-        }
         if !choices.is_empty() {
             let count = choices.0.len();
             context.detail(&format!("{count} convolutions have kernels chosen by measuring, from {}", label(cache.path())));
@@ -115,6 +116,12 @@ impl TuneArgs {
         gpu.use_choices(choices);
         Ok(gpu)
     }
+}
+
+/// What is measured where no flag says: a first training on a GPU is worth its seconds, and the choice is kept, so that the
+/// same command gives the same bytes. On a CPU device rules choose: there the gain is a few per cent.
+fn automatic(adapter_kind: &str, purpose: Purpose) -> Option<Level> {
+    (adapter_kind != "cpu" && purpose == Purpose::Train).then_some(Level::Quick)
 }
 
 /// The number format to go on with: mixed precision only where the device proves to compute rightly in it, and its matrix
@@ -248,5 +255,19 @@ fn work(context: &Context, job: &Job) -> Result<(), String> {
         _ if has_stalled => Err("it was stopped after its time was over".into()),
         Some(line) => Err(one_line(line.trim_start_matches("error: "), 400)),
         None => Err(format!("{status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_training_on_a_gpu_measures() {
+        for kind in ["discrete", "integrated", "virtual", "other"] {
+            assert_eq!(automatic(kind, Purpose::Train), Some(Level::Quick), "{kind}");
+            assert_eq!(automatic(kind, Purpose::Infer { runs: 1000 }), None, "{kind}");
+        }
+        assert_eq!(automatic("cpu", Purpose::Train), None);
     }
 }
