@@ -39,7 +39,7 @@ fn row(line: &MetricsLine) -> String {
         MetricsLine::Step(StepLine { step, epoch, loss, lr, images_per_s }) => {
             format!("{step},{epoch},{},{},{},,,,,\n", cell(*loss), cell(*lr), cell(*images_per_s))
         }
-        MetricsLine::Epoch(EpochLine { epoch, train_loss, train_acc, test_loss, test_acc, seconds }) => {
+        MetricsLine::Epoch(EpochLine { epoch, train_loss, train_acc, test_loss, test_acc, seconds, .. }) => {
             let cells = [train_loss, train_acc, test_loss, test_acc, seconds].map(|value| cell(*value));
             format!(",{epoch},,,,{}\n", cells.join(","))
         }

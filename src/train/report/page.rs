@@ -109,7 +109,7 @@ fn curves(facts: &Facts) -> String {
     let best = facts.best_epoch().map(|line| line.epoch);
     for line in facts.epochs() {
         let class = if Some(line.epoch) == best { " class=\"best\" title=\"the best\"" } else { "" };
-        let EpochLine { epoch, train_loss, train_acc, test_loss, test_acc, seconds } = line;
+        let EpochLine { epoch, train_loss, train_acc, test_loss, test_acc, seconds, .. } = line;
         let cells = [loss(*train_loss), percent(*train_acc), loss(*test_loss), percent(*test_acc), duration(*seconds)];
         let _ = write!(out, "<tr{class}><td>{epoch}</td>");
         cells.iter().for_each(|cell| {
