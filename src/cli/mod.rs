@@ -18,6 +18,7 @@ mod interrupt;
 mod memory_args;
 mod model_args;
 mod progress;
+mod recipes;
 mod summary;
 mod table;
 mod train;
@@ -74,6 +75,8 @@ enum Verb {
     Summary(summary::Args),
     /// Train a model on a data set
     Train(Box<train_args::Args>),
+    /// List the recipes for `train`, or print one
+    Recipes(recipes::Args),
     /// Measure weights on a data set
     Eval(eval::Args),
     /// Name what pictures show
@@ -131,6 +134,7 @@ fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Devices(args) => devices::run(args, context),
         Verb::Summary(args) => summary::run(args, context),
         Verb::Train(args) => train::run(args, context),
+        Verb::Recipes(args) => recipes::run(args, context),
         Verb::Eval(args) => eval::run(args, context),
         Verb::Infer(args) => infer::run(args, context),
         Verb::Bench(args) => bench::run(args, context),

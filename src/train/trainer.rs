@@ -3,19 +3,22 @@
 use super::checkpoint::{Checkpoint, RunningSums};
 use super::config::{self, ConfigError, TrainConfig};
 use super::engine::{ForwardEngine, StepResult, TrainEngine};
+use super::fine_tune::starting_parameters;
 use super::init::initial_parameters;
 use super::metrics::{EpochLine, MetricsLog, StepLine};
 use super::plot;
+use super::progress::Progress;
 use super::resident::{ResidentImages, Room, epoch_batches};
 use super::run_dir::{RunDir, RunLog};
 use super::schedule::learning_rate;
+use super::settings::{check_training, input_options};
+pub use super::settings::{model_options, training};
 use super::{RunError, TrainError};
 use crate::data::framing::Polarity;
 use crate::data::{self, Dataset, Order, batches_per_epoch};
 use crate::gpu::{Gpu, tuner};
 use crate::kernels::Problem;
-use crate::models::{InputOptions, Model, ModelOptions, Purpose, largest_batch};
-use crate::ops::{Augment, Optimizer};
+use crate::models::{EMA_STATE, InputOptions, Model, Purpose, largest_batch};
 
 use crate::weights::{self, Metadata, NamedTensor, Preprocess, label};
 use std::path::{Path, PathBuf};
@@ -120,7 +123,7 @@ pub fn train(gpu: &Gpu, request: TrainRequest, observer: &mut dyn Observer, stop
     let mut run = Run::prepare(gpu, request, observer)?;
     observer.started(&run.info(gpu));
     let mut interrupted = false;
-    while run.epoch < u64::from(run.config.epochs) && !interrupted {
+    while run.epoch < u64::from(run.config.epochs) && !interrupted && !run.progress.stops_early(&run.config) {
         interrupted = run.train_epoch(gpu, observer, stop)?;
         if interrupted {
             run.save(gpu)?;
@@ -157,6 +160,7 @@ struct Run {
     step: u64,
     sums: RunningSums,
     best_accuracy: Option<f64>,
+    progress: Progress,
     last: Option<EpochLine>,
     line_images: u64,
     line_started: Instant,
@@ -204,12 +208,10 @@ impl Run {
             None => None,
         };
         let description = model.describe(&options).map_err(crate::models::BuildError::from)?;
+        check_training(&config, &description, &dataset)?;
         let parameters: Vec<NamedTensor> = match (&checkpoint, &request.initial_weights) {
             (Some(checkpoint), _) => checkpoint.parameters.clone(),
-            (None, Some(path)) => {
-                let file = weights::load(path)?;
-                file.match_parameters(&expected_tensors(&description))?.into_iter().cloned().collect()
-            }
+            (None, Some(path)) => starting_parameters(path, model, &description, &config, &mut |text| observer.note(text))?,
             (None, None) => initial_parameters(&description, &config),
         };
         let mut room = Room::of(gpu);
@@ -223,7 +225,7 @@ impl Run {
             model,
             &options,
             &input,
-            optimizer(&config),
+            training(&config),
             config.images_per_update(),
             config.batch_size,
             &tensors,
@@ -275,6 +277,7 @@ impl Run {
             metrics: MetricsLog::open(&dir.metrics(), step, epoch)?,
             sums: checkpoint.as_ref().map_or_else(RunningSums::default, |c| c.sums),
             best_accuracy: checkpoint.as_ref().and_then(|c| c.best_accuracy),
+            progress: checkpoint.as_ref().map_or_else(Progress::default, |c| c.progress),
             last: None,
             line_images: 0,
             line_started: Instant::now(),
@@ -332,7 +335,7 @@ impl Run {
             let asked = Instant::now();
             let Some(batch) = batches.next() else { break };
             self.data_wait += asked.elapsed();
-            let rate = learning_rate(&self.config, number, self.steps_per_epoch() as u64) as f32;
+            let rate = learning_rate(&self.config, &self.progress, number, self.steps_per_epoch() as u64) as f32;
             let read_back = (number + 1).is_multiple_of(u64::from(self.config.log_every));
             self.engine.step(gpu, &batch?, number, self.epoch as u32, self.config.seed, rate, read_back, &mut results)?;
             self.take(&mut results, observer)?;
@@ -413,6 +416,7 @@ impl Run {
         if is_best && test_acc.is_finite() {
             self.best_accuracy = Some(test_acc);
         }
+        let falls = self.progress.finish_epoch(&self.config, if test_loss.is_nan() { line.train_loss } else { test_loss }, is_best);
         self.epoch += 1;
         self.step_in_epoch = 0;
         let RunningSums { line_loss, line_steps, .. } = self.sums;
@@ -438,6 +442,13 @@ impl Run {
             std::mem::take(&mut self.data_wait).as_secs_f64()
         ))?;
         observer.epoch(&line, is_best);
+        if falls {
+            observer.note(&format!("the loss has not fallen for {} epochs: the learning rate does", self.config.patience + 1));
+        }
+        if self.progress.stops_early(&self.config) {
+            let epochs = self.progress.epochs_since_best;
+            observer.note(&format!("stopped early: no better test accuracy for {epochs} epoch{}", if epochs == 1 { "" } else { "s" }));
+        }
         self.last = Some(line);
         Ok(())
     }
@@ -456,7 +467,7 @@ impl Run {
         Ok(weights::save_as(path, parameters, Some(&self.metadata), self.config.save_dtype.element())?)
     }
 
-    /// Writes the checkpoint and `last.safetensors`, and returns the parameters.
+    /// Writes the checkpoint and `last.safetensors`, and returns what that holds: the parameters, or their average.
     fn save(&self, gpu: &Gpu) -> Result<Vec<NamedTensor>, TrainError> {
         let parameters = self.engine.download(gpu)?;
         let checkpoint = Checkpoint {
@@ -467,14 +478,17 @@ impl Run {
             optimizer: self.engine.download_state(gpu)?,
             loss_scale: self.engine.download_loss_scale(gpu)?,
             best_accuracy: self.best_accuracy.filter(|a| a.is_finite()),
+            progress: self.progress,
             sums: self.sums,
             seed: self.config.seed,
             config_hash: self.config.hash(),
             data_fingerprint: self.fingerprint.clone(),
         };
         checkpoint.save(&self.dir.state())?;
-        self.save_weights(&self.dir.last_weights(), &checkpoint.parameters)?;
-        Ok(checkpoint.parameters)
+        let average = checkpoint.optimizer.into_iter().find(|(kind, _)| kind == EMA_STATE);
+        let weights = average.map_or(checkpoint.parameters, |(_, average)| average);
+        self.save_weights(&self.dir.last_weights(), &weights)?;
+        Ok(weights)
     }
 }
 
@@ -517,11 +531,11 @@ fn fit_batch_size(
     observer: &mut dyn Observer,
 ) -> Result<usize, TrainError> {
     let input = input_options(config, dataset.shape());
-    let state_buffers = optimizer(config).state_buffers().len();
+    let training = training(config);
     let (most, target) = (dataset.train.len(), gpu.remaining_target(0));
     let options = model_options(config);
     let switches = config.precision.compile_options();
-    let batch = largest_batch(model, &options, &input, Purpose::Train, most, config.grad_accum, state_buffers, &target, switches)?;
+    let batch = largest_batch(model, &options, &input, Purpose::Train, most, config.grad_accum, &training, &target, switches)?;
     observer
         .note(&format!("--batch-size auto: {batch} images; what is learned depends on it, so repeat this run with --batch-size {batch}"));
     Ok(batch)
@@ -540,41 +554,6 @@ fn check_channels(config: &TrainConfig, dataset: &Dataset) -> Result<(), TrainEr
         side = config.image_size
     );
     Err(ConfigError { flag: "--in-channels", reason }.into())
-}
-
-/// What the model is adapted to.
-pub fn model_options(config: &TrainConfig) -> ModelOptions {
-    ModelOptions {
-        classes: config.classes,
-        in_channels: config.in_channels,
-        image_size: [config.image_size; 2],
-        dropout: config.dropout as f32,
-    }
-}
-
-pub(super) fn input_options(config: &TrainConfig, source: [usize; 3]) -> InputOptions {
-    let config::Augment { flip, shift } = config.augment;
-    InputOptions {
-        source,
-        resident: None,
-        mean: config.mean.iter().map(|v| *v as f32).collect(),
-        std: config.std.iter().map(|v| *v as f32).collect(),
-        augment: (flip || shift > 0).then_some(Augment { flip, shift }),
-    }
-}
-
-/// The update rule of a configuration.
-pub fn optimizer(config: &TrainConfig) -> Optimizer {
-    let weight_decay = config.weight_decay;
-    match config.optimizer {
-        config::Optimizer::Sgd => Optimizer::Sgd { momentum: config.momentum, nesterov: config.nesterov, weight_decay },
-        config::Optimizer::Adam => Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay },
-    }
-}
-
-/// Names and shapes of a model's tensors, in the order of its weight file.
-pub(super) fn expected_tensors(graph: &crate::graph::Graph) -> Vec<(String, Vec<usize>)> {
-    graph.parameters.iter().map(|p| (p.name.clone(), graph.fact(p.value).shape.0.clone())).collect()
 }
 
 fn metadata(config: &TrainConfig, dataset: &Dataset) -> Metadata {

@@ -7,6 +7,7 @@ mod infer;
 mod interrupt;
 mod memory;
 mod mixed;
+mod recipes;
 mod startup;
 mod support;
 mod torch;
@@ -46,6 +47,7 @@ fn main() {
         ("infer", infer::TESTS),
         ("weights", weights::TESTS),
         ("train", train::TESTS),
+        ("recipes", recipes::TESTS),
         ("startup", startup::TESTS),
         ("bench", bench::TESTS),
         ("mixed", mixed::TESTS),

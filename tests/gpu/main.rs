@@ -8,6 +8,7 @@ mod mixed;
 mod network;
 mod optimizers;
 mod pools;
+mod training;
 mod tuner;
 
 use libtest_mimic::{Arguments, Trial};
@@ -43,6 +44,7 @@ fn main() {
     trials.extend(pools::trials(device.as_ref()));
     trials.extend(golden_ops::trials(device.as_ref()));
     trials.extend(optimizers::trials(device.as_ref()));
+    trials.extend(training::trials(device.as_ref()));
     trials.extend(tuner::trials(device.as_ref()));
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -4,5 +4,6 @@ mod architecture;
 mod dumps;
 mod expand;
 mod memory;
+mod schedules;
 mod shaders;
 mod summary;
