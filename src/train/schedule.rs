@@ -112,6 +112,19 @@ mod tests {
     }
 
     #[test]
+    fn one_cycle_has_a_rate_however_short_the_run() {
+        for (epochs, warmup_epochs) in [(1, 0.0), (1, 0.25), (1, 1.0), (2, 0.125), (3, 3.0)] {
+            let mut config = config(Schedule::OneCycle, warmup_epochs);
+            config.epochs = epochs;
+            for steps_per_epoch in [1, 4] {
+                let of = |step| learning_rate(&config, &Progress::default(), step, steps_per_epoch);
+                let rates: Vec<f64> = (0..u64::from(epochs) * steps_per_epoch + 2).map(of).collect();
+                assert!(rates.iter().all(|rate| *rate > 0.0 && *rate <= 0.4 + 1e-12), "{epochs} {warmup_epochs}: {rates:?}");
+            }
+        }
+    }
+
+    #[test]
     fn cosine_falls_to_zero() {
         let plain = config(Schedule::Cosine, 0.0);
         // A quarter of the way: (1 + cos 45 degrees) / 2.

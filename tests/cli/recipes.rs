@@ -72,25 +72,10 @@ fn a_run_is_a_recipe() {
 }
 
 /// The flags of a run with all that an update can have, and a learning rate that falls behind every epoch.
+#[rustfmt::skip]
 const EVERYTHING: [&str; 18] = [
-    "--optimizer",
-    "adamw",
-    "--lr",
-    "0.002",
-    "--clip-norm",
-    "1",
-    "--label-smoothing",
-    "0.1",
-    "--ema",
-    "0.9",
-    "--freeze",
-    "0",
-    "--schedule",
-    "plateau",
-    "--patience",
-    "0",
-    "--step-gamma",
-    "0.5",
+    "--optimizer", "adamw", "--lr", "0.002", "--clip-norm", "1", "--label-smoothing", "0.1", "--ema", "0.9", "--freeze", "0",
+    "--schedule", "plateau", "--patience", "0", "--step-gamma", "0.5",
 ];
 
 fn a_run_with_everything_goes_on_exactly() {
@@ -130,7 +115,7 @@ fn a_run_with_everything_goes_on_exactly() {
     // Evaluation of the file is what the run tested.
     let report = run(&["eval", "--weights", &word(at("plain/last.safetensors")), "--data", &data, "--limit", "32", "--json"]).done().json();
     let last = metrics(&at("plain")).pop().unwrap();
-    assert!((report["loss"].as_f64().unwrap() - last["test_loss"].as_f64().unwrap()).abs() < 1e-6, "{report} {last}");
+    assert!((report["loss"].as_f64().unwrap() - last["test_loss"].as_f64().unwrap()).abs() < 1e-5, "{report} {last}");
 }
 
 /// The tensors of a run's checkpoint.

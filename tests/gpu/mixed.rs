@@ -262,7 +262,7 @@ fn scale_moves(gpu: &Gpu) -> Result<(), String> {
 /// An update with gradients times a power of two is the plain one: SGD's bit for bit, Adam's but for its bias corrections,
 /// which the device works out itself. With an overflow nothing changes.
 fn scaled_updates(gpu: &Gpu) -> Result<(), String> {
-    let words = 777;
+    let words: usize = 777;
     let mut rng = Stream::new(3, 0, 0, 9);
     let mut numbers = |scale: f32| (0..words).map(|_| rng.uniform_in(-1.0, 1.0) * scale).collect::<Vec<f32>>();
     let (parameters, gradients, velocity) = (numbers(1.0), numbers(0.1), numbers(0.3));
