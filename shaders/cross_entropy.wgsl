@@ -8,6 +8,7 @@ struct Params {
     images: u32,
     classes: u32,
     channels: u32,    // classes in memory
+    smoothing: f32,   // share of the target that is spread over all classes
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

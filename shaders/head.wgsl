@@ -14,6 +14,7 @@ struct Params {
     height: u32,
     width: u32,
     masked: u32,      // 1: dx = 0 where x <= 0, the gradient of a ReLU before the pool, too
+    smoothing: f32,   // share of the target that is spread over all classes
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -1,9 +1,11 @@
 // Stochastic gradient descent as PyTorch's SGD: g' = g + weight_decay w; v = momentum v + g';
 // w = w - lr v, with Nesterov w = w - lr (g' + momentum v).
-// One invocation updates one scalar. parameters, gradients, velocity: [words]; velocity starts at zero.
+// One invocation updates one scalar. parameters, gradients, velocity: [words]; velocity starts at zero. lr and weight_decay are
+// multiplied by those of the scalar's block: multipliers.
 #import "shared/grid.wgsl"
 #import "shared/step.wgsl"
 #import "shared/loss_scale.wgsl"
+#import "shared/multipliers.wgsl"
 
 struct Params {
     words: u32,
@@ -18,21 +20,24 @@ struct Params {
 @group(0) @binding(3) var<storage, read> gradients: array<f32>;
 @group(0) @binding(4) var<storage, read_write> velocity: array<f32>;
 @group(0) @binding(5) var<storage, read> loss_scale: LossScale;
+@group(0) @binding(6) var<storage, read> multipliers: array<vec2<f32>>;
 
 // Without momentum nothing is kept.
 fn move_plainly(i: u32, gradient: f32) {
     let w = parameters[i];
-    let g = gradient + params.weight_decay * w;
-    parameters[i] = w - step.learning_rate * g;
+    let multiplier = multipliers[i / WORDS_OF_A_BLOCK];
+    let g = gradient + params.weight_decay * multiplier.y * w;
+    parameters[i] = w - step.learning_rate * multiplier.x * g;
 }
 
 fn move_with_momentum(i: u32, gradient: f32) {
     let w = parameters[i];
-    let g = gradient + params.weight_decay * w;
+    let multiplier = multipliers[i / WORDS_OF_A_BLOCK];
+    let g = gradient + params.weight_decay * multiplier.y * w;
     let v = params.momentum * velocity[i] + g;
     velocity[i] = v;
     let direction = select(v, g + params.momentum * v, params.nesterov != 0u);
-    parameters[i] = w - step.learning_rate * direction;
+    parameters[i] = w - step.learning_rate * multiplier.x * direction;
 }
 
 @compute @workgroup_size(64)

@@ -1,5 +1,6 @@
-// Softmax cross entropy of a row of logits: loss = log(sum_j exp(x_j - max x)) - (x_label - max x), and its gradient for the
-// mean over the batch: dx_k = (softmax(x)_k - [k = label]) / images of the batch.
+// Softmax cross entropy of a row of logits: loss = log(sum_j exp(x_j - max x)) - sum_k t_k (x_k - max x), and its gradient for
+// the mean over the batch: dx_k = (softmax(x)_k - t_k) / images of the batch. The target is t_k = [k = label], with label
+// smoothing t_k = (1 - params.smoothing) [k = label] + params.smoothing / classes (Szegedy et al. 2015, arXiv 1512.00567).
 //
 // The rank counts the classes that a sort by falling logit, ties by index, puts before the label: 0 is a top-1 hit,
 // below 5 a top-5 hit. Labels must be below `classes`.
@@ -16,10 +17,10 @@
 // (loss, rank of the label, predicted class, its probability or -1 among logits that are not numbers: never 0)
 fn loss_row(first: u32, top: f32, sum: f32, label: u32) -> vec4<f32> {
     let target_logit = logits[first + label];
-    let loss = log(sum) - (target_logit - top);
     var rank = 0u;
     var predicted = 0u;
     var best = logits[first];
+    var below_top = 0.0;
     for (var k = 0u; k < params.classes; k++) {
         let value = logits[first + k];
         if value > best {
@@ -29,6 +30,12 @@ fn loss_row(first: u32, top: f32, sum: f32, label: u32) -> vec4<f32> {
         if value > target_logit || (value == target_logit && k < label) {
             rank += 1u;
         }
+        below_top += value - top;
+    }
+    var loss = log(sum) - (target_logit - top);
+    if params.smoothing > 0.0 {
+        let mean = below_top / f32(params.classes);
+        loss = log(sum) - ((1.0 - params.smoothing) * (target_logit - top) + params.smoothing * mean);
     }
     // Nothing is a hit among logits that are not numbers.
     rank = select(rank, params.classes, is_nan(loss));
@@ -38,6 +45,8 @@ fn loss_row(first: u32, top: f32, sum: f32, label: u32) -> vec4<f32> {
 
 // `scale` is 1, or that of loss scaling.
 fn loss_gradient(first: u32, k: u32, top: f32, sum: f32, label: u32, scale: f32) -> f32 {
-    let gradient = (probability(first, k, top, sum) - select(0.0, 1.0, k == label)) / f32(step.total_images);
+    let spread = params.smoothing / f32(params.classes);
+    let target_share = select(spread, 1.0 - params.smoothing + spread, k == label);
+    let gradient = (probability(first, k, top, sum) - target_share) / f32(step.total_images);
     return select(0.0, gradient * scale, k < params.classes);
 }

@@ -11,7 +11,7 @@ use crate::models::{Model, Purpose};
 use crate::train::bench::{BenchRequest, Mode, Spread, Steps, bench, largest_batch_of};
 use crate::train::config::{Precision, TrainConfig};
 use crate::train::plot::{SweepPoint, write_sweep};
-use crate::train::trainer::{model_options, optimizer};
+use crate::train::trainer::{model_options, training};
 use crate::weights::label;
 use clap::ValueEnum;
 use std::collections::BTreeSet;
@@ -203,9 +203,9 @@ impl Args {
     }
 
     fn workload(&self, config: &TrainConfig) -> Workload<'static> {
-        let (purpose, state_buffers) = match self.mode {
-            ModeName::Train => (Purpose::Train, optimizer(config).state_buffers().len()),
-            ModeName::Infer => (Purpose::Infer { runs: usize::MAX }, 0),
+        let purpose = match self.mode {
+            ModeName::Train => Purpose::Train,
+            ModeName::Infer => Purpose::Infer { runs: usize::MAX },
         };
         let batch = config.batch_size;
         Workload {
@@ -214,7 +214,7 @@ impl Args {
             purpose,
             batch,
             max_pass: batch,
-            state_buffers,
+            training: training(config),
             precision: self.precision,
         }
     }

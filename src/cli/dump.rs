@@ -7,7 +7,7 @@ use super::model_args::{ModelArgs, count};
 use crate::kernels::{self, DeviceClass, Target};
 use crate::models::{CompiledNetwork, Purpose, compiled};
 use crate::train::config::{Precision, TrainConfig};
-use crate::train::trainer::optimizer;
+use crate::train::trainer::training;
 use crate::weights::label;
 use clap::{Subcommand, ValueEnum};
 use std::collections::BTreeMap;
@@ -89,9 +89,8 @@ impl ModelDump {
         let options = self.model.options();
         let target = Target { memory_budget: self.memory.budget()?, ..Target::baseline(class) };
         let purpose = if self.train { Purpose::Train } else { Purpose::Infer { runs: 1 } };
-        let state_buffers = optimizer(&TrainConfig::defaults(self.model.model.name)?).state_buffers().len();
-        let state_buffers = if self.train { state_buffers } else { 0 };
-        Ok(compiled(self.model.model, &options, self.batch_size, state_buffers, &target, purpose, self.precision.compile_options())?)
+        let training = training(&TrainConfig::defaults(self.model.model.name)?);
+        Ok(compiled(self.model.model, &options, self.batch_size, &training, &target, purpose, self.precision.compile_options())?)
     }
 
     /// All memory, then the timeline of what is shared.

@@ -173,6 +173,7 @@ fn of_graph(_: &GraphError) -> u8 {
 fn of_build(error: &BuildError) -> u8 {
     match error {
         BuildError::Graph(error) | BuildError::Autodiff(AutodiffError::Graph(error)) => of_graph(error),
+        BuildError::Autodiff(AutodiffError::AllFrozen) => USAGE,
         BuildError::Autodiff(AutodiffError::Unreached(_)) => Exit::FAILED,
         BuildError::Plan(PlanError::TooLarge { .. } | PlanError::NoKernel { .. }) | BuildError::OverBudget { .. } => OUT_OF_MEMORY,
     }

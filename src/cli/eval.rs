@@ -10,7 +10,7 @@ use super::table::{Align, Table};
 use super::tuning::{TuneArgs, Workload, trusted};
 use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::{self, Dataset, OpenOptions, Split};
-use crate::models::Purpose;
+use crate::models::{Purpose, Training};
 use crate::train::config::{Precision, TrainConfig};
 use crate::train::fit::VAL_SPLIT;
 use crate::train::predict::{Evaluation, predictions};
@@ -106,7 +106,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             purpose: Purpose::Evaluate,
             batch,
             max_pass: batch,
-            state_buffers: 0,
+            training: Training::default(),
             precision: args.precision,
         })
     })?;

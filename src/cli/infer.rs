@@ -13,7 +13,7 @@ use super::weights_args::{ReadyWeights, WeightsArgs};
 use crate::data::DataError;
 use crate::data::framing::{Target, prepare};
 use crate::data::inputs::{Input, expand};
-use crate::models::Purpose;
+use crate::models::{Purpose, Training};
 use crate::train::config::Precision;
 use crate::train::predict::Predictor;
 use crate::weights::one_line;
@@ -200,7 +200,7 @@ impl Device<'_> {
                         purpose,
                         batch,
                         max_pass: batch,
-                        state_buffers: 0,
+                        training: Training::default(),
                         precision: self.precision,
                     })
                 })?;

@@ -22,6 +22,7 @@ mod interrupt;
 mod memory_args;
 mod model_args;
 mod progress;
+mod recipes;
 mod report;
 mod summary;
 mod table;
@@ -80,6 +81,8 @@ enum Verb {
     Summary(summary::Args),
     /// Train a model on a data set
     Train(Box<train_args::Args>),
+    /// List the recipes for `train`, or print one
+    Recipes(recipes::Args),
     /// Measure weights on a data set
     Eval(eval::Args),
     /// Make the report of a run anew
@@ -142,6 +145,7 @@ fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Devices(args) => devices::run(args, context),
         Verb::Summary(args) => summary::run(args, context),
         Verb::Train(args) => train::run(args, context),
+        Verb::Recipes(args) => recipes::run(args, context),
         Verb::Eval(args) => eval::run(args, context),
         Verb::Report(args) => report::run(args, context),
         Verb::Infer(args) => infer::run(args, context),

@@ -10,7 +10,7 @@ use crate::graph::{Graph, Module};
 use crate::kernels::Target;
 use crate::models::{CompiledNetwork, MemoryOfModel, memory};
 use crate::train::config::TrainConfig;
-use crate::train::trainer::optimizer;
+use crate::train::trainer::training;
 use serde::Serialize;
 
 /// Arguments of the verb.
@@ -77,8 +77,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let memory_budget = args.memory.budget()?;
     let (target, adapter) = context.planning_target()?;
     let target = Target { memory_budget, ..target };
-    let state_buffers = optimizer(&TrainConfig::defaults(model.name)?).state_buffers().len();
-    let memory = memory(model, &options, args.batch_size, state_buffers, &target)?;
+    let training = training(&TrainConfig::defaults(model.name)?);
+    let memory = memory(model, &options, args.batch_size, &training, &target)?;
     let [height, width] = options.image_size;
     let bytes = MemoryBytes { train_bytes: memory.train.memory.total(), infer_bytes: memory.infer.memory.total() };
     let summary = summarise(model.name, [options.in_channels, height, width], &graph, bytes);

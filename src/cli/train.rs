@@ -11,11 +11,11 @@ use super::report;
 use super::train_args::Args;
 use super::tuning::{Level, TuneArgs, Workload, trusted};
 use crate::gpu::GpuError;
-use crate::models::Purpose;
+use crate::models::{Model, Purpose};
 use crate::train::TrainError;
 use crate::train::recovery;
 use crate::train::run_dir::RunDir;
-use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, optimizer};
+use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, training};
 use crate::weights::{label, one_line};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -82,18 +82,17 @@ fn open_gpu<'a>(args: &Args, request: &TrainRequest, context: &'a Context) -> Re
         gpu.use_choices(config.kernels.clone());
         return Ok(gpu);
     }
-    let Some(model) = args.model else { return context.open_gpu_within(budget) };
+    let Some(model) = Model::find(&config.model) else { return context.open_gpu_within(budget) };
     let tune = TuneArgs { is_unsettled: request.batch_size_auto, ..args.tune };
     tune.open_gpu(context, budget, false, |_| {
         let (batch, max_pass) = (config.images_per_update(), config.batch_size);
-        let state_buffers = optimizer(config).state_buffers().len();
         Ok(Workload {
             model,
             options: model_options(config),
             purpose: Purpose::Train,
             batch,
             max_pass,
-            state_buffers,
+            training: training(config),
             precision: config.precision,
         })
     })
@@ -118,11 +117,12 @@ fn request(args: &Args) -> Result<TrainRequest, Failure> {
             "--batch-size auto and --tune: what is measured holds for one batch size; give a number, or leave --tune out".into(),
         ));
     }
+    let initial_weights = config.initial_weights.clone().filter(|_| args.resume.is_none());
     Ok(TrainRequest {
         config,
         out: args.out.clone().filter(|_| args.resume.is_none()),
         resume: args.resume.clone(),
-        initial_weights: args.initial_weights.clone(),
+        initial_weights,
         command: command(),
         batch_size_auto,
         lose_device_at: lose_device_at()?,

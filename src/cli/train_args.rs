@@ -6,9 +6,10 @@ use super::model_args::model;
 use super::tuning::TuneArgs;
 use crate::models::Model;
 use crate::train::config::{Augment, ConfigError, Init, Optimizer, Precision, SaveDtype, Schedule, TrainConfig};
-use crate::train::defaults::ADAM_LR;
+use crate::train::defaults::{ADAM_LR, ADAMW_DECAY};
 use crate::train::fit::Follow;
 use crate::train::interval::CheckpointInterval;
+use crate::train::recipes;
 use std::path::PathBuf;
 
 /// Arguments of the verb. What is not given follows the model, see [`TrainConfig::defaults`].
@@ -17,15 +18,19 @@ use std::path::PathBuf;
 Examples:
   nin-wgpu train --model nin-small --data fashion-mnist
   nin-wgpu train --model nin-cifar --data cifar10 --epochs 30 --schedule cosine
+  nin-wgpu train --recipe paper-cifar10 --data-dir ~/data
   nin-wgpu train --resume runs/nin-small-1
 
 A flag that is not given follows the model's published recipe; config.toml in the run's folder holds what came of it.")]
 pub struct Args {
     /// The model
-    #[arg(long, value_name = "NAME", value_parser = model(), required_unless_present = "resume")]
+    #[arg(long, value_name = "NAME", value_parser = model(), required_unless_present_any = ["resume", "recipe"])]
     pub model: Option<&'static Model>,
+    /// All settings from a recipe: a name that `recipes` lists, or a TOML file such as the config.toml of a run
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
+    pub recipe: Option<String>,
     /// The data set: mnist, fashion-mnist, cifar10, cifar100, svhn, or a folder
-    #[arg(long, value_name = "D", required_unless_present = "resume")]
+    #[arg(long, value_name = "D", required_unless_present_any = ["resume", "recipe"])]
     pub data: Option<String>,
     /// Where named data sets are looked for first
     #[arg(long, value_name = "DIR", help_heading = "Data")]
@@ -87,9 +92,12 @@ pub struct Args {
     /// Start of the last convolution's biases: above 0 keeps every class alive behind a last ReLU
     #[arg(long, value_name = "B", allow_negative_numbers = true, help_heading = "Model")]
     pub head_bias: Option<f64>,
-    /// Start from these weights
+    /// Start from these weights; where they know another number of classes, the last layers start anew
     #[arg(long, value_name = "FILE", conflicts_with = "resume", help_heading = "Model")]
     pub initial_weights: Option<PathBuf>,
+    /// Layers and blocks that stay as they are, by the paths that `summary` lists
+    #[arg(long, value_name = "PATH[,PATH]", value_delimiter = ',', help_heading = "Model")]
+    pub freeze: Option<Vec<String>>,
     /// Passes over the training images
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub epochs: Option<u32>,
@@ -100,7 +108,7 @@ pub struct Args {
     /// Batches whose gradients make one update
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub grad_accum: Option<usize>,
-    /// The update rule: sgd, adam
+    /// The update rule: sgd, adam, adamw
     #[arg(long, value_name = "RULE", help_heading = "Training")]
     pub optimizer: Option<Optimizer>,
     /// Learning rate at its peak
@@ -115,15 +123,30 @@ pub struct Args {
     /// Added to the gradient as this share of every parameter
     #[arg(long, value_name = "W", allow_negative_numbers = true, help_heading = "Training")]
     pub weight_decay: Option<f64>,
-    /// How the learning rate moves: constant, step, cosine
+    /// Scale gradients down where their norm, all together, is above this
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = "Training")]
+    pub clip_norm: Option<f64>,
+    /// Share of each image's target that is spread over all classes
+    #[arg(long, value_name = "S", allow_negative_numbers = true, help_heading = "Training")]
+    pub label_smoothing: Option<f64>,
+    /// Test and save a moving average of the weights, with this decay
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true, help_heading = "Training")]
+    pub ema: Option<f64>,
+    /// How the learning rate moves: constant, step, cosine, one-cycle, plateau
     #[arg(long, value_name = "KIND", help_heading = "Training")]
     pub schedule: Option<Schedule>,
     /// Schedule step: epochs between two reductions
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub step_epochs: Option<u32>,
-    /// Schedule step: factor of each reduction
+    /// Schedules step and plateau: factor of each reduction
     #[arg(long, value_name = "G", allow_negative_numbers = true, help_heading = "Training")]
     pub step_gamma: Option<f64>,
+    /// Schedule plateau: epochs without a lower loss that are put up with
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub patience: Option<u32>,
+    /// End the run behind N epochs without a better test accuracy
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub early_stop: Option<u32>,
     /// Epochs over which the learning rate first rises
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Training")]
     pub warmup_epochs: Option<f64>,
@@ -172,22 +195,28 @@ struct Change<'a> {
 impl Args {
     /// The configuration of a new run: the model's defaults with what was given.
     pub fn resolve(&self) -> Result<TrainConfig, Failure> {
-        let Some(model) = self.model else {
-            return Err(Failure::Usage("train needs --model and --data, or --resume".into()));
+        let mut config = match (&self.recipe, self.model) {
+            (Some(recipe), model) => recipes::load(recipe, model.map(|model| model.name))?,
+            (None, Some(model)) => TrainConfig::defaults(model.name)?,
+            (None, None) => return Err(Failure::Usage("train needs --model and --data, --recipe, or --resume".into())),
         };
-        let mut config = TrainConfig::defaults(model.name)?;
+        let own_optimizer = config.optimizer;
         for change in self.changes() {
             (change.apply)(&mut config);
         }
         self.apply_saving(&mut config);
-        self.follow(&mut config)?;
+        if config.data.is_empty() {
+            return Err(Failure::Usage("--data is missing: the recipe names no data set".into()));
+        }
+        self.follow(own_optimizer, &mut config)?;
         config.validate()?;
         Ok(config)
     }
 
-    /// What may follow the pictures of a folder. Weights to start from were trained for their own preprocessing.
+    /// What may follow the pictures of a folder. Weights to start from were trained for their own preprocessing, and a recipe
+    /// says which it wants.
     pub fn follows_pictures(&self) -> Follow {
-        let is_new = self.initial_weights.is_none();
+        let is_new = self.initial_weights.is_none() && self.recipe.is_none();
         Follow { channels: is_new && self.in_channels.is_none(), normalisation: is_new && self.mean.is_none() && self.std.is_none() }
     }
 
@@ -259,6 +288,12 @@ impl Args {
             "--lr" lr => |c| c.lr = *lr;
             "--momentum" momentum => |c| c.momentum = *momentum;
             "--nesterov" nesterov => |c| c.nesterov = *nesterov;
+            "--clip-norm" clip_norm => |c| c.clip_norm = Some(*clip_norm);
+            "--label-smoothing" label_smoothing => |c| c.label_smoothing = *label_smoothing;
+            "--ema" ema => |c| c.ema = Some(*ema);
+            "--freeze" freeze => |c| c.freeze.clone_from(freeze);
+            "--patience" patience => |c| c.patience = *patience;
+            "--early-stop" early_stop => |c| c.early_stop = Some(*early_stop);
             "--weight-decay" weight_decay => |c| c.weight_decay = *weight_decay;
             "--schedule" schedule => |c| c.schedule = *schedule;
             "--step-epochs" step_epochs => |c| c.step_epochs = *step_epochs;
@@ -279,15 +314,23 @@ impl Args {
     }
 
     /// Lets defaults follow the flags that were given, and refuses flags that belong to another choice.
-    fn follow(&self, config: &mut TrainConfig) -> Result<(), ConfigError> {
-        if config.optimizer == Optimizer::Adam {
+    fn follow(&self, own_optimizer: Optimizer, config: &mut TrainConfig) -> Result<(), ConfigError> {
+        if config.optimizer != Optimizer::Sgd {
             for (flag, is_given) in [("--momentum", self.momentum.is_some()), ("--nesterov", self.nesterov == Some(true))] {
                 if is_given {
-                    return Err(ConfigError { flag, reason: "belongs to --optimizer sgd; leave it out with adam".into() });
+                    return Err(ConfigError {
+                        flag,
+                        reason: format!("belongs to --optimizer sgd; leave it out with {}", config.optimizer),
+                    });
                 }
             }
             (config.momentum, config.nesterov) = (0.0, false);
-            config.lr = self.lr.unwrap_or(ADAM_LR);
+        }
+        if config.optimizer != own_optimizer {
+            config.lr = self.lr.unwrap_or(if config.optimizer == Optimizer::Sgd { config.lr } else { ADAM_LR });
+            if config.optimizer == Optimizer::AdamW {
+                config.weight_decay = self.weight_decay.unwrap_or(ADAMW_DECAY);
+            }
         }
         // A recipe's own settings give way to what was asked for beside them.
         if config.momentum == 0.0 && self.nesterov.is_none() {
@@ -300,7 +343,7 @@ impl Args {
             let most = config.image_size.saturating_sub(1).try_into().unwrap_or(u32::MAX);
             config.augment.shift = config.augment.shift.min(most);
         }
-        if self.flip.is_none() && shows_digits(&config.data) {
+        if self.flip.is_none() && self.recipe.is_none() && shows_digits(&config.data) {
             config.augment.flip = false;
         }
         Ok(())
@@ -350,7 +393,8 @@ mod tests {
              --shift 2 --cutout 8 --brightness 0.25 --contrast 0.5 \
              --classes 12 --in-channels 1 --image-size 96 --mean -0.5 --std 2 --dropout 0.25 --init normal --head-bias 2 --initial-weights w \
              --epochs 9 --batch-size 3 --grad-accum 4 --optimizer sgd --lr 0.5 --momentum 0.75 --nesterov --weight-decay 0.125 \
-             --schedule cosine --step-epochs 5 --step-gamma 0.5 --warmup-epochs 2 --seed 11 --precision mixed --save-dtype f16 --log-every 1 \
+             --schedule cosine --step-epochs 5 --step-gamma 0.5 --warmup-epochs 2 --clip-norm 2 --label-smoothing 0.1 --ema 0.99 \
+             --freeze 0,2.0 --patience 3 --early-stop 4 --seed 11 --precision mixed --save-dtype f16 --log-every 1 \
              --checkpoint-every 40 --keep 3",
         );
         let expected = TrainConfig {
@@ -373,6 +417,12 @@ mod tests {
             step_epochs: 5,
             step_gamma: 0.5,
             warmup_epochs: 2.0,
+            clip_norm: Some(2.0),
+            label_smoothing: 0.1,
+            ema: Some(0.99),
+            freeze: vec!["0".into(), "2.0".into()],
+            patience: 3,
+            early_stop: Some(4),
             dropout: 0.25,
             seed: 11,
             init: Init::Normal,
@@ -402,11 +452,31 @@ mod tests {
         let adam = resolve("--model nin-small --data fashion-mnist --optimizer adam");
         assert_eq!((adam.lr, adam.momentum, adam.nesterov), (ADAM_LR, 0.0, false));
         assert_eq!(resolve("--model nin --data d --optimizer adam --lr 0.01").lr, 0.01);
+        let adamw = resolve("--model nin-small --data d --optimizer adamw");
+        assert_eq!((adamw.lr, adamw.weight_decay, adamw.momentum), (ADAM_LR, ADAMW_DECAY, 0.0));
+        assert_eq!(resolve("--model nin --data d --optimizer adamw --weight-decay 0").weight_decay, 0.0);
         assert!(!resolve("--model nin-small --data d --momentum 0").nesterov);
         assert!(resolve("--model nin-small --data d --epochs 1").warmup_epochs <= 1.0);
         assert!(!resolve("--model nin-cifar --data mnist").augment.flip);
         assert!(resolve("--model nin-cifar --data mnist --flip").augment.flip);
         assert!(resolve("--model nin-cifar --data cifar10").augment.flip);
+    }
+
+    #[test]
+    fn flags_override_a_recipe() {
+        let recipe = resolve("--recipe d2l-nin");
+        let expected = TrainConfig { data: "fashion-mnist".into(), ..TrainConfig::defaults("nin").unwrap() };
+        assert_eq!(recipe, expected);
+        let changed = resolve("--recipe d2l-nin --data elsewhere --lr 0.5 --momentum 0.9");
+        assert_eq!(changed, TrainConfig { data: "elsewhere".into(), lr: 0.5, momentum: 0.9, ..recipe });
+        let other = resolve("--recipe d2l-nin --model nin-one-1x1");
+        assert_eq!((other.model.as_str(), other.lr), ("nin-one-1x1", 0.1));
+        // A recipe for Adam keeps its own rate.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.toml");
+        std::fs::write(&path, "model = \"nin-small\"\noptimizer = \"adamw\"\nlr = 0.003\nmomentum = 0\nnesterov = false").unwrap();
+        let mine = Args { recipe: path.to_str().map(str::to_string), data: Some("d".into()), ..Args::default() }.resolve().unwrap();
+        assert_eq!((mine.optimizer, mine.lr, mine.weight_decay), (Optimizer::AdamW, 0.003, 5e-4));
     }
 
     #[test]
@@ -418,6 +488,13 @@ mod tests {
             ("--model nin --data d --mean 1,2", "--mean"),
             ("--model nin --data d --epochs 2 --warmup-epochs 3", "--warmup-epochs"),
             ("--model nin --data d --classes 1", "--classes"),
+            ("--model nin --data d --optimizer adamw --nesterov", "--nesterov"),
+            ("--model nin --data d --clip-norm 0", "--clip-norm"),
+            ("--model nin --data d --label-smoothing 1", "--label-smoothing"),
+            ("--model nin --data d --ema 1", "--ema"),
+            ("--model nin --data d --early-stop 0", "--early-stop"),
+            ("--recipe d2l-nin --data d --lr 0", "--lr"),
+            ("--recipe no-such-recipe --data d", "--recipe"),
         ] {
             assert!(refusal(line).starts_with(flag), "{line}");
         }

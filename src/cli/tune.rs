@@ -9,7 +9,7 @@ use super::tuning::{Workload, default_budget, measure, open_cache};
 use crate::gpu::tuner::{Finding, Posed, Tried, TuningCache};
 use crate::models::{Model, Purpose};
 use crate::train::config::{Precision, TrainConfig};
-use crate::train::trainer::optimizer;
+use crate::train::trainer::training;
 use crate::weights::label;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -148,8 +148,7 @@ impl Args {
             ModeName::Infer => Purpose::Infer { runs: usize::MAX },
         };
         let options = self.adapt.apply(&self.model.defaults);
-        let state_buffers = if self.mode == ModeName::Train { optimizer(&recipe).state_buffers().len() } else { 0 };
-        Ok(Workload { model: self.model, options, purpose, batch, max_pass: batch, state_buffers, precision: self.precision })
+        Ok(Workload { model: self.model, options, purpose, batch, max_pass: batch, training: training(&recipe), precision: self.precision })
     }
 }
 

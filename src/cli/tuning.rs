@@ -9,7 +9,7 @@ use super::tune_worker::{Job, STALLED, VERB};
 use crate::gpu::tuner::{Identity, Posed, TuneOptions, TuningCache, problems};
 use crate::gpu::{Gpu, HalfProof, cache_dir, prove_half};
 use crate::kernels::Problem;
-use crate::models::{InputOptions, Model, ModelOptions, Purpose, compile};
+use crate::models::{InputOptions, Model, ModelOptions, Purpose, Training, compile};
 use crate::train::config::Precision;
 use crate::weights::{label, one_line};
 use clap::ValueEnum;
@@ -53,8 +53,8 @@ pub struct Workload<'a> {
     pub batch: usize,
     /// Most images of a pass.
     pub max_pass: usize,
-    /// Buffers as large as the parameters that the optimizer keeps.
-    pub state_buffers: usize,
+    /// How it is trained, where it is.
+    pub training: Training,
     /// Number format.
     pub precision: Precision,
 }
@@ -65,10 +65,10 @@ impl Workload<'_> {
         if self.precision == Precision::Mixed {
             gpu.require_f16()?;
         }
-        let Workload { model, options, purpose, batch, max_pass, state_buffers, precision } = self;
+        let Workload { model, options, purpose, batch, max_pass, training, precision } = self;
         let (input, target) = (InputOptions::plain(options), gpu.remaining_target(0));
         let switches = precision.compile_options();
-        let network = compile(model, options, &input, *purpose, *batch, *max_pass, *state_buffers, &target, switches)?;
+        let network = compile(model, options, &input, *purpose, *batch, *max_pass, training, &target, switches)?;
         Ok(problems(&network.compiled.graph))
     }
 }

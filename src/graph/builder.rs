@@ -122,7 +122,7 @@ impl Scope<'_> {
         for (suffix, fact, role, fan_in, fan_out) in parameters {
             let name = format!("{path}.{suffix}");
             let value = graph.add_value(name.clone(), fact.clone(), ValueKind::Parameter(graph.parameters.len()));
-            graph.parameters.push(Parameter { name, value, role: *role, fan_in: *fan_in, fan_out: *fan_out });
+            graph.parameters.push(Parameter { name, value, role: *role, fan_in: *fan_in, fan_out: *fan_out, frozen: false });
             count += fact.shape.elements();
             inputs.push(value);
         }

@@ -94,6 +94,8 @@ pub struct Parameter {
     pub fan_in: usize,
     /// Outputs that one input of the layer feeds.
     pub fan_out: usize,
+    /// Stays as it is: no gradient is computed for it.
+    pub frozen: bool,
 }
 
 /// Values and nodes; see the module's text.

@@ -75,7 +75,7 @@ pub trait Op: fmt::Debug + Send + Sync {
 }
 
 /// The part of an operation in fusion: what another kernel can take into its epilogue, or what the head's kernel does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fusion {
     /// Stays a node of its own.
     None,
@@ -96,7 +96,10 @@ pub enum Fusion {
     /// Probabilities from logits.
     Softmax,
     /// Loss from logits and labels.
-    Loss,
+    Loss {
+        /// Share of the target that is spread over all classes.
+        smoothing: f32,
+    },
     /// Gradient of that.
     LossBackward,
 }

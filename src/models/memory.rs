@@ -1,10 +1,11 @@
 //! How much device memory a network takes, and how large a batch fits.
 
 use super::network::{BuildError, CompiledNetwork, InputOptions, Purpose, compile, compile_passes};
-use super::{Model, ModelOptions};
+use super::{Model, ModelOptions, Training};
 use crate::gpu::STAGING_BYTES;
 use crate::graph::ValueId;
 use crate::kernels::{Step, Target};
+use crate::ops::{ClipNorm, Multiplier};
 use crate::passes::{BufferRole, CompileOptions, Compiled};
 use std::fmt;
 
@@ -36,13 +37,14 @@ pub struct Memory {
 
 impl Memory {
     /// Of a program that runs `compiled` in `passes` passes for a batch and reads `result` back.
-    pub(super) fn of(compiled: &Compiled, result: ValueId, passes: usize, state_buffers: usize, target: &Target) -> Self {
+    pub(super) fn of(compiled: &Compiled, result: ValueId, passes: usize, training: &Training, target: &Target) -> Self {
         let schedule = &compiled.schedule;
         let arena = schedule.arena.bytes;
         let aligned = |bytes: usize| (bytes as u64).next_multiple_of(target.offset_alignment);
+        let has_gradients = schedule.buffers.contains_key(&BufferRole::Gradients);
         let kernels: u64 = schedule.dispatches.iter().map(|entry| aligned(entry.dispatch.params.len())).sum();
         let mut memory = Memory {
-            optimizer: arena * state_buffers as u64,
+            optimizer: if has_gradients { arena * training.state_names().len() as u64 } else { 0 },
             results: READBACKS as u64 * compiled.graph.fact(result).bytes(),
             constants: kernels + passes as u64 * aligned(size_of::<Step>()),
             ..Memory::default()
@@ -54,16 +56,19 @@ impl Memory {
                 BufferRole::OptimizerState(_) => &mut memory.optimizer,
                 BufferRole::Input(_) => &mut memory.input,
                 BufferRole::State(_) | BufferRole::Output(_) => &mut memory.results,
+                BufferRole::Multipliers | BufferRole::ClipPartials | BufferRole::ClipResult => &mut memory.constants,
                 BufferRole::Slot(_) | BufferRole::Texture(_) => &mut memory.temporaries,
             };
             *total += bytes;
         }
-        if memory.gradients > 0 {
-            // The update, and for several passes what starts the sum and what adds to it.
-            let programs = if passes > 1 { 3 } else { 1 };
+        if has_gradients {
+            // What starts the sum of several passes, and what adds to it.
+            let summing = if passes > 1 { 2 } else { 0 };
             // Loss scaling has a dispatch before the update and one behind it.
             let scaling = if compiled.loss_scale.is_some() { 2 } else { 0 };
-            memory.constants += (programs + scaling) * aligned(1);
+            let words = (arena / 4) as usize;
+            memory.constants += (training.dispatches() as u64 + summing + scaling) * aligned(1) + Multiplier::bytes(words);
+            memory.constants += training.clip_norm.map_or(0, |_| ClipNorm::partial_bytes(words) + ClipNorm::RESULT_BYTES);
             memory.gradients += if passes > 1 { arena } else { 0 };
         }
         memory
@@ -113,18 +118,18 @@ pub struct MemoryOfModel {
     pub infer: CompiledNetwork,
 }
 
-/// `model` in single precision at batch `batch`, with an optimizer that keeps `state_buffers` buffers as large as the parameters.
+/// `model` in single precision at batch `batch`, trained as `training` says.
 pub fn memory(
     model: &Model,
     options: &ModelOptions,
     batch: usize,
-    state_buffers: usize,
+    training: &Training,
     target: &Target,
 ) -> Result<MemoryOfModel, BuildError> {
     let switches = CompileOptions::from_env();
     Ok(MemoryOfModel {
-        train: compiled(model, options, batch, state_buffers, target, Purpose::Train, switches)?,
-        infer: compiled(model, options, batch, 0, target, Purpose::Infer { runs: usize::MAX }, switches)?,
+        train: compiled(model, options, batch, training, target, Purpose::Train, switches)?,
+        infer: compiled(model, options, batch, training, target, Purpose::Infer { runs: usize::MAX }, switches)?,
     })
 }
 
@@ -133,14 +138,14 @@ pub fn compiled(
     model: &Model,
     options: &ModelOptions,
     batch: usize,
-    state_buffers: usize,
+    training: &Training,
     target: &Target,
     purpose: Purpose,
     switches: CompileOptions,
 ) -> Result<CompiledNetwork, BuildError> {
     let compile_for = |batch| {
         let input = InputOptions::plain(options);
-        compile(model, options, &input, purpose, batch, batch, state_buffers, target, switches)
+        compile(model, options, &input, purpose, batch, batch, training, target, switches)
     };
     let network = compile_for(batch)?;
     // Other than training, they take as many images at a time as fit.
@@ -157,17 +162,16 @@ pub fn largest_batch(
     purpose: Purpose,
     most: usize,
     batches: usize,
-    state_buffers: usize,
+    training: &Training,
     target: &Target,
     switches: CompileOptions,
 ) -> Result<usize, BuildError> {
     let budget = target.memory_budget.unwrap_or(DEFAULT_AUTO_BYTES.min(target.max_buffer_bytes));
     let target = Target { memory_budget: Some(budget), ..target.clone() };
-    let fits =
-        |images: usize| match compile_passes(model, options, input, purpose, images * batches, images, state_buffers, &target, switches) {
-            Err(error) if error.is_too_large() && images > 1 => Ok(false),
-            other => other.map(|_| true),
-        };
+    let fits = |images: usize| match compile_passes(model, options, input, purpose, images * batches, images, training, &target, switches) {
+        Err(error) if error.is_too_large() && images > 1 => Ok(false),
+        other => other.map(|_| true),
+    };
     // 1, 2, 4, 8, 16, 24, ...
     let size = |number: usize| if number < 3 { 1 << number } else { 8 * (number - 2) };
     let mut fitting = 0;

@@ -3,9 +3,11 @@
 mod memory;
 mod network;
 mod nin;
+mod training;
 
 pub use memory::{DEFAULT_AUTO_BYTES, Memory, MemoryOfModel, READBACKS, compiled, largest_batch, memory};
 pub use network::{BuildError, CompiledNetwork, InputOptions, METRICS_RING, Network, Purpose, Resident, compile, network};
+pub use training::{EMA_STATE, LayerMultipliers, Training, unknown_path};
 
 use crate::graph::{Builder, Graph, GraphError, Scope, ValueId};
 use crate::shape::Fact;
@@ -41,6 +43,12 @@ pub static MODELS: &[Model] = &[
         about: "Network in Network as in d2l.ai: 1x224x224, blocks of 96, 256, 384 channels",
         defaults: ModelOptions { classes: 10, in_channels: 1, image_size: [224, 224], dropout: 0.5 },
         build: nin::nin,
+    },
+    Model {
+        name: "nin-one-1x1",
+        about: "nin with one 1x1 convolution a block instead of two: an ablation",
+        defaults: ModelOptions { classes: 10, in_channels: 1, image_size: [224, 224], dropout: 0.5 },
+        build: nin::nin_one_1x1,
     },
     Model {
         name: "nin-cifar",

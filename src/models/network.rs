@@ -1,6 +1,6 @@
 //! The graphs around a model: input kernel in front, loss or probabilities behind, compiled for a device.
 
-use super::{Memory, Model, ModelOptions};
+use super::{Memory, Model, ModelOptions, Training};
 use crate::graph::{Builder, Graph, GraphError, ValueId, ValueKind};
 use crate::kernels::Target;
 use crate::ops::{Augment, ImageInput, Metrics, Softmax, SoftmaxCrossEntropy};
@@ -117,7 +117,8 @@ pub struct Network {
     pub result: ValueId,
 }
 
-/// Builds the graph of `model` for micro-batches of `micro_batch` images out of batches of `batch`.
+/// Builds the graph of `model` for micro-batches of `micro_batch` images out of batches of `batch`, trained as `training` says
+/// where that is its purpose.
 pub fn network(
     model: &Model,
     options: &ModelOptions,
@@ -125,6 +126,7 @@ pub fn network(
     purpose: Purpose,
     batch: usize,
     micro_batch: usize,
+    training: &Training,
 ) -> Result<Network, BuildError> {
     let mut builder = Builder::new();
     let [channels, height, width] = input.source;
@@ -153,12 +155,16 @@ pub fn network(
         return Ok(Network { graph: builder.graph, pixels, labels: None, ids, result });
     }
     let labels = builder.input("labels", Fact::new(Shape(vec![batch]), Layout::Index));
-    let rows = builder.node("loss", SoftmaxCrossEntropy, &[logits, labels])?;
+    let smoothing = if purpose == Purpose::Train { training.label_smoothing } else { 0.0 };
+    let rows = builder.node("loss", SoftmaxCrossEntropy { smoothing }, &[logits, labels])?;
     let mut network = Network { graph: builder.graph, pixels, labels: Some(labels), ids, result: rows };
     if purpose == Purpose::Evaluate {
         network.graph.set_kind(rows, ValueKind::Output);
     } else {
         let metrics = network.graph.add_single("metrics", Arc::new(Metrics { ring: METRICS_RING }), &[rows])?;
+        for parameter in &mut network.graph.parameters {
+            parameter.frozen = training.is_frozen(&parameter.name);
+        }
         passes::autodiff(&mut network.graph, rows)?;
         network.graph.set_kind(metrics, ValueKind::State);
         network.result = metrics;
@@ -185,8 +191,7 @@ pub struct CompiledNetwork {
 }
 
 /// Compiles `model` for batches of `batch` images: with the fewest equal micro-batches of at most `max_pass` images whose
-/// tensors and buffers fit `target` and its memory budget. `state_buffers` is how many buffers as large as the parameters the
-/// optimizer keeps.
+/// tensors and buffers fit `target` and its memory budget.
 #[allow(clippy::too_many_arguments)]
 pub fn compile(
     model: &Model,
@@ -195,12 +200,11 @@ pub fn compile(
     purpose: Purpose,
     batch: usize,
     max_pass: usize,
-    state_buffers: usize,
+    training: &Training,
     target: &Target,
     switches: CompileOptions,
 ) -> Result<CompiledNetwork, BuildError> {
-    let attempt =
-        |passes: usize| compile_passes(model, options, input, purpose, batch, batch.div_ceil(passes), state_buffers, target, switches);
+    let attempt = |passes: usize| compile_passes(model, options, input, purpose, batch, batch.div_ceil(passes), training, target, switches);
     let mut too_few = batch.div_ceil(max_pass);
     match attempt(too_few) {
         Err(error) if error.is_too_large() && too_few < batch => {}
@@ -230,15 +234,15 @@ pub(super) fn compile_passes(
     purpose: Purpose,
     batch: usize,
     micro_batch: usize,
-    state_buffers: usize,
+    training: &Training,
     target: &Target,
     switches: CompileOptions,
 ) -> Result<CompiledNetwork, BuildError> {
     let target = &target.for_runs(purpose.runs());
     let compile_with = |switches| {
-        let Network { graph, pixels, labels, ids, result } = network(model, options, input, purpose, batch, micro_batch)?;
+        let Network { graph, pixels, labels, ids, result } = network(model, options, input, purpose, batch, micro_batch, training)?;
         let compiled = passes::compile(graph, target, switches)?;
-        let memory = Memory::of(&compiled, result, batch.div_ceil(micro_batch), state_buffers, target);
+        let memory = Memory::of(&compiled, result, batch.div_ceil(micro_batch), training, target);
         memory.check(target)?;
         Ok(CompiledNetwork { compiled, pixels, labels, ids, result, micro_batch, memory })
     };

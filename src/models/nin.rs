@@ -4,28 +4,38 @@ use super::ModelOptions;
 use crate::graph::{GraphError, Scope};
 use crate::shape::Window;
 
-/// An mlpconv block (section 3.1 of the paper): a convolution and two 1x1 convolutions, each followed by ReLU.
-fn mlpconv(scope: &mut Scope<'_>, channels: [usize; 3], window: Window) -> Result<(), GraphError> {
+/// An mlpconv block (section 3.1 of the paper): a convolution and, for each further channel count, a 1x1 convolution, each
+/// followed by ReLU. The paper and all published forms have two.
+fn mlpconv<const N: usize>(scope: &mut Scope<'_>, channels: [usize; N], window: Window) -> Result<(), GraphError> {
     scope.block(|s| {
-        s.conv2d(channels[0], window)?;
-        s.relu()?;
-        s.conv2d(channels[1], Window::square(1, 1, 0))?;
-        s.relu()?;
-        s.conv2d(channels[2], Window::square(1, 1, 0))?;
-        s.relu()
+        for (index, channels) in channels.into_iter().enumerate() {
+            s.conv2d(channels, if index == 0 { window } else { Window::square(1, 1, 0) })?;
+            s.relu()?;
+        }
+        Ok(())
     })
 }
 
 /// d2l.ai, section 8.3.
 pub(super) fn nin(s: &mut Scope<'_>, o: &ModelOptions) -> Result<(), GraphError> {
-    mlpconv(s, [96; 3], Window::square(11, 4, 0))?;
+    nin_of_blocks::<3>(s, o)
+}
+
+/// d2l.ai's `nin` with one 1x1 convolution a block: the ablation that its exercises ask for.
+pub(super) fn nin_one_1x1(s: &mut Scope<'_>, o: &ModelOptions) -> Result<(), GraphError> {
+    nin_of_blocks::<2>(s, o)
+}
+
+/// d2l.ai's `nin` with `N` convolutions a block.
+fn nin_of_blocks<const N: usize>(s: &mut Scope<'_>, o: &ModelOptions) -> Result<(), GraphError> {
+    mlpconv(s, [96; N], Window::square(11, 4, 0))?;
     s.max_pool2d(Window::square(3, 2, 0))?;
-    mlpconv(s, [256; 3], Window::square(5, 1, 2))?;
+    mlpconv(s, [256; N], Window::square(5, 1, 2))?;
     s.max_pool2d(Window::square(3, 2, 0))?;
-    mlpconv(s, [384; 3], Window::square(3, 1, 1))?;
+    mlpconv(s, [384; N], Window::square(3, 1, 1))?;
     s.max_pool2d(Window::square(3, 2, 0))?;
     s.dropout(o.dropout)?;
-    mlpconv(s, [o.classes; 3], Window::square(3, 1, 1))?;
+    mlpconv(s, [o.classes; N], Window::square(3, 1, 1))?;
     s.global_avg_pool()?;
     s.flatten()
 }

@@ -9,18 +9,30 @@ use crate::tensor::Tensor;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// `loss = log Σ exp(x) - x_label` for every image. Inputs: logits `[N, C, 1, 1]` of one micro-batch, and the labels
-/// of the whole batch. Output, `[N, 4]`: (loss, rank of the label, predicted class, its probability) for each image, zeros
-/// from `step.images` on. The rank is the number of classes before the label when sorted by falling logit, ties by index.
+/// `loss = log Σ exp(x) - Σ t·x` for every image, with the target `t = onehot(label)`, or with label smoothing
+/// `t = (1 - smoothing)·onehot(label) + smoothing / C`, as PyTorch's. Inputs: logits `[N, C, 1, 1]` of one micro-batch, and the
+/// labels of the whole batch. Output, `[N, 4]`: (loss, rank of the label, predicted class, its probability) for each image,
+/// zeros from `step.images` on. The rank is the number of classes before the label when sorted by falling logit, ties by index.
 ///
 /// Differentiation starts here: the gradient rule needs no output gradient.
-#[derive(Debug)]
-pub struct SoftmaxCrossEntropy;
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SoftmaxCrossEntropy {
+    /// Share of the target that is spread evenly over all classes, in [0, 1).
+    pub smoothing: f32,
+}
 
-/// `dx = (softmax(x) - onehot(label)) / step.total_images`, zeros from `step.images` on: the gradient of the mean loss
+/// `dx = (softmax(x) - t) / step.total_images`, zeros from `step.images` on: the gradient of the mean loss
 /// of the batch. Inputs: logits, labels and, where the gradient is to be multiplied by its scale, a [`LossScale`].
-#[derive(Debug)]
-pub struct CrossEntropyBackward;
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CrossEntropyBackward {
+    /// As in [`SoftmaxCrossEntropy`].
+    pub smoothing: f32,
+}
+
+/// Label smoothing as an attribute; nothing without.
+pub(super) fn smoothing_text(smoothing: f32) -> String {
+    if smoothing == 0.0 { String::new() } else { format!("smoothing {smoothing}") }
+}
 
 fn check(inputs: &[&Fact]) -> Result<usize, ShapeError> {
     let [images, _] = logits_dims(inputs[0])?;
@@ -31,14 +43,9 @@ fn check(inputs: &[&Fact]) -> Result<usize, ShapeError> {
     Ok(images)
 }
 
-fn params(logits: &Fact) -> cross_entropy::Params {
+fn params(logits: &Fact, smoothing: f32) -> cross_entropy::Params {
     let [images, classes, ..] = logits.shape.four();
-    cross_entropy::Params {
-        images: images as u32,
-        classes: classes as u32,
-        channels: channels_in_memory(classes) as u32,
-        ..Default::default()
-    }
+    cross_entropy::Params { images: images as u32, classes: classes as u32, channels: channels_in_memory(classes) as u32, smoothing }
 }
 
 /// The valid rows: index of the image, its logits and its label.
@@ -60,8 +67,12 @@ impl Op for SoftmaxCrossEntropy {
         "cross_entropy"
     }
 
+    fn attributes(&self) -> String {
+        smoothing_text(self.smoothing)
+    }
+
     fn fusion(&self) -> Fusion {
-        Fusion::Loss
+        Fusion::Loss { smoothing: self.smoothing }
     }
 
     fn outputs(&self, inputs: &[&Fact]) -> Result<Vec<Fact>, ShapeError> {
@@ -70,11 +81,11 @@ impl Op for SoftmaxCrossEntropy {
 
     fn backward(&self, gradient: &mut Gradient<'_>) -> Result<Vec<Option<ValueId>>, GraphError> {
         let inputs = [gradient.inputs[0], gradient.inputs[1]];
-        Ok(vec![Some(gradient.node(CrossEntropyBackward, &inputs)?), None])
+        Ok(vec![Some(gradient.node(CrossEntropyBackward { smoothing: self.smoothing }, &inputs)?), None])
     }
 
     fn lower(&self, node: &Lowering<'_>) -> Lowered {
-        let params = params(node.inputs[0]);
+        let params = params(node.inputs[0], self.smoothing);
         let workgroups = workgroups_for(&cross_entropy::FORWARD, params.images as usize);
         cross_entropy::forward(params, Operand::Input(0), Operand::Input(1), Operand::Output(0), workgroups).into()
     }
@@ -86,8 +97,11 @@ impl Op for SoftmaxCrossEntropy {
             let mut order: Vec<usize> = (0..logits.len()).collect();
             order.sort_by(|a, b| logits[*b].partial_cmp(&logits[*a]).unwrap_or(Ordering::Equal));
             let rank = order.iter().position(|k| *k == label).unwrap_or(logits.len());
+            let mean = logits.iter().sum::<f64>() / logits.len() as f64;
+            let smoothing = f64::from(self.smoothing);
             let log_sum = log_sum_exp(logits);
-            let row = [log_sum - logits[label], rank as f64, order[0] as f64, (logits[order[0]] - log_sum).exp()];
+            let loss = log_sum - (1.0 - smoothing) * logits[label] - smoothing * mean;
+            let row = [loss, rank as f64, order[0] as f64, (logits[order[0]] - log_sum).exp()];
             output.data[n * 4..(n + 1) * 4].copy_from_slice(&row);
         }
         vec![output]
@@ -97,6 +111,10 @@ impl Op for SoftmaxCrossEntropy {
 impl Op for CrossEntropyBackward {
     fn name(&self) -> &'static str {
         "cross_entropy_backward"
+    }
+
+    fn attributes(&self) -> String {
+        smoothing_text(self.smoothing)
     }
 
     fn fusion(&self) -> Fusion {
@@ -109,7 +127,7 @@ impl Op for CrossEntropyBackward {
     }
 
     fn lower(&self, node: &Lowering<'_>) -> Lowered {
-        let params = params(node.inputs[0]);
+        let params = params(node.inputs[0], self.smoothing);
         let workgroups = workgroups_for(&cross_entropy::BACKWARD, params.images as usize);
         let (logits, labels, dlogits) = (Operand::Input(0), Operand::Input(1), Operand::Output(0));
         match node.inputs.len() {
@@ -125,7 +143,8 @@ impl Op for CrossEntropyBackward {
         for (n, logits, label) in rows(inputs, step) {
             let log_sum = log_sum_exp(logits);
             for (k, x) in logits.iter().enumerate() {
-                let target = if k == label { 1.0 } else { 0.0 };
+                let spread = f64::from(self.smoothing) / classes as f64;
+                let target = spread + if k == label { 1.0 - f64::from(self.smoothing) } else { 0.0 };
                 gradient.data[n * classes + k] = scale * ((x - log_sum).exp() - target) / f64::from(step.total_images);
             }
         }
@@ -154,12 +173,13 @@ pub(super) fn cases(_quick: bool) -> Vec<Case> {
     let whole = |images: u32| Step { images, total_images: images, ..Default::default() };
     let partial = Step { first_image: 5, images: 3, total_images: 8, ..Default::default() };
     let mut cases = Vec::new();
-    let mut add = |name: &str, images: usize, classes: usize, scale: f32, grain: f32, step: Step| {
+    let mut add = |name: &str, images: usize, classes: usize, scale: f32, grain: f32, smoothing: f32, step: Step| {
         let fact = Fact::activation(images, classes, 1, 1);
         let batch = images + step.first_image as usize;
         let labels: Vec<f32> = (0..batch).map(|n| f32::from_bits((n * 7 % classes) as u32)).collect();
         let inputs = vec![(fact.clone(), logits(&fact, scale, grain)), (Fact::index(&[batch]), labels)];
-        let ops: [(&str, Arc<dyn Op>); 2] = [("forward", Arc::new(SoftmaxCrossEntropy)), ("backward", Arc::new(CrossEntropyBackward))];
+        let ops: [(&str, Arc<dyn Op>); 2] =
+            [("forward", Arc::new(SoftmaxCrossEntropy { smoothing })), ("backward", Arc::new(CrossEntropyBackward { smoothing }))];
         for (direction, op) in ops {
             cases.push(Case {
                 name: format!("{direction}, {name}"),
@@ -172,11 +192,12 @@ pub(super) fn cases(_quick: bool) -> Vec<Case> {
         let scaled = cases.last().map(with_loss_scale);
         cases.extend(scaled);
     };
-    add("10 classes, 67 images", 67, 10, 5.0, 1.0 / 1024.0, whole(67));
-    add("ties", 33, 10, 2.0, 1.0, whole(33));
-    add("part of a batch, part of a micro-batch", 5, 7, 3.0, 1.0 / 1024.0, partial);
-    add("2 classes", 3, 2, 1.0, 1.0 / 1024.0, whole(3));
-    add("1000 classes", 4, 1000, 10.0, 1.0 / 1024.0, whole(4));
-    add("logits of 1e4", 9, 10, 1e4, 1.0, whole(9));
+    add("10 classes, 67 images", 67, 10, 5.0, 1.0 / 1024.0, 0.0, whole(67));
+    add("10 classes, 31 images, smoothed", 31, 10, 5.0, 1.0 / 1024.0, 0.1, whole(31));
+    add("ties", 33, 10, 2.0, 1.0, 0.0, whole(33));
+    add("part of a batch, part of a micro-batch", 5, 7, 3.0, 1.0 / 1024.0, 0.25, partial);
+    add("2 classes", 3, 2, 1.0, 1.0 / 1024.0, 0.0, whole(3));
+    add("1000 classes", 4, 1000, 10.0, 1.0 / 1024.0, 0.0, whole(4));
+    add("logits of 1e4", 9, 10, 1e4, 1.0, 0.0, whole(9));
     cases
 }

@@ -10,19 +10,25 @@ pub enum AutodiffError {
     /// A gradient rule built a node that does not fit.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// Every parameter is frozen.
+    #[error("every layer is frozen; there is nothing to train")]
+    AllFrozen,
     /// A parameter does not influence the loss.
     #[error("parameter {0} does not reach the loss; it could never be trained")]
     Unreached(String),
 }
 
-/// Appends the nodes that compute the gradient of `loss` with respect to every parameter, and marks those values as
+/// Appends the nodes that compute the gradient of `loss` with respect to every parameter that is not frozen, and marks those values as
 /// [`ValueKind::Gradient`]. `loss` is an output of the node that starts the walk: its own rule needs no gradient.
 ///
-/// Only paths that lead to a parameter are walked, so the first convolution gets no input gradient. Where a value
+/// Only paths that lead to a trained parameter are walked, so the first convolution gets no input gradient. Where a value
 /// has several readers their contributions are added by explicit nodes, in reverse order of the readers.
 pub fn autodiff(graph: &mut Graph, loss: ValueId) -> Result<(), AutodiffError> {
     let mut leads = vec![false; graph.values().count()];
-    for parameter in &graph.parameters {
+    if !graph.parameters.is_empty() && graph.parameters.iter().all(|parameter| parameter.frozen) {
+        return Err(AutodiffError::AllFrozen);
+    }
+    for parameter in graph.parameters.iter().filter(|parameter| !parameter.frozen) {
         leads[parameter.value.0 as usize] = true;
     }
     for node in &graph.nodes {
@@ -60,6 +66,9 @@ pub fn autodiff(graph: &mut Graph, loss: ValueId) -> Result<(), AutodiffError> {
 
     for index in 0..graph.parameters.len() {
         let parameter = &graph.parameters[index];
+        if parameter.frozen {
+            continue;
+        }
         let gradient = gradients[parameter.value.0 as usize].ok_or_else(|| AutodiffError::Unreached(parameter.name.clone()))?;
         graph.set_kind(gradient, ValueKind::Gradient(index));
     }

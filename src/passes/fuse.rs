@@ -95,14 +95,14 @@ fn head_of(graph: &Graph, pool: usize) -> Option<(Node, Vec<usize>)> {
     let mut replaced = vec![pool, behind[0]];
     match kinds[..] {
         [Fusion::Softmax] => {}
-        [Fusion::Loss] => node.op = Arc::new(Head::Loss),
-        [Fusion::Loss, Fusion::LossBackward] => {
+        [Fusion::Loss { smoothing }] => node.op = Arc::new(Head::Loss { smoothing }),
+        [Fusion::Loss { smoothing }, Fusion::LossBackward] => {
             let [pool_backward] = readers(graph.nodes[behind[1]].outputs[0])[..] else { return None };
             let Fusion::GlobalPoolBackward { masked } = graph.nodes[pool_backward].op.fusion() else { return None };
             if masked && graph.nodes[pool_backward].inputs[1] != map {
                 return None;
             }
-            node.op = Arc::new(Head::LossAndGradient { masked });
+            node.op = Arc::new(Head::LossAndGradient { masked, smoothing });
             // The gradient may have a loss scale.
             node.inputs.extend_from_slice(&graph.nodes[behind[1]].inputs[2..]);
             node.outputs.push(graph.nodes[pool_backward].outputs[0]);

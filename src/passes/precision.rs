@@ -27,7 +27,7 @@ pub fn precision(graph: &mut Graph) -> Option<ValueId> {
 
 /// Values that softmax and losses read and write.
 fn around_the_loss(graph: &Graph) -> BTreeSet<ValueId> {
-    let is_loss = |node: &&Node| matches!(node.op.fusion(), Fusion::Softmax | Fusion::Loss | Fusion::LossBackward);
+    let is_loss = |node: &&Node| matches!(node.op.fusion(), Fusion::Softmax | Fusion::Loss { .. } | Fusion::LossBackward);
     graph.nodes.iter().filter(is_loss).flat_map(|node| node.inputs.iter().chain(&node.outputs).copied()).collect()
 }
 

@@ -3,6 +3,7 @@
 use super::plan::{Plan, operand_value};
 use crate::graph::{Graph, Node, Operand, ValueId, ValueKind};
 use crate::kernels::{Dispatch, texture_bytes};
+use crate::ops::WORDS_OF_A_BLOCK;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
@@ -17,8 +18,10 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Places the parameters of `graph` one after the other at multiples of `alignment` bytes.
+    /// Places the parameters of `graph` one after the other at multiples of `alignment` bytes and of the blocks
+    /// that have a [`crate::ops::Multiplier`].
     pub fn new(graph: &Graph, alignment: u64) -> Self {
+        let alignment = alignment.max((WORDS_OF_A_BLOCK * 4) as u64);
         let mut bytes = 0;
         let ranges = graph
             .parameters
@@ -26,7 +29,7 @@ impl Arena {
             .map(|p| {
                 let start = bytes;
                 let end = start + graph.fact(p.value).bytes();
-                bytes = end.next_multiple_of(alignment.max(16));
+                bytes = end.next_multiple_of(alignment);
                 start..end
             })
             .collect();
@@ -45,6 +48,12 @@ pub enum BufferRole {
     GradientSum,
     /// Optimizer state with this index.
     OptimizerState(usize),
+    /// Multipliers of learning rate and weight decay.
+    Multipliers,
+    /// Partial sums of the gradients' squares.
+    ClipPartials,
+    /// What gradients are multiplied by to keep their norm, and the norm.
+    ClipResult,
     /// Written by the host.
     Input(ValueId),
     /// Kept from step to step.

@@ -3,7 +3,7 @@
 use super::{CompileOptions, Pass, autodiff, compile};
 use crate::graph::{Builder, Graph, ParameterRole, ValueId, ValueKind, interpret};
 use crate::kernels::{DeviceClass, Step, Target};
-use crate::models::{InputOptions, Model, ModelOptions, Purpose, network};
+use crate::models::{InputOptions, Model, ModelOptions, Purpose, Training, network};
 use crate::ops::{Add, SoftmaxCrossEntropy};
 use crate::rng::Stream;
 use crate::shape::{Fact, Window};
@@ -72,7 +72,7 @@ fn check_directional_derivative(graph: &Graph, rows: ValueId, labels: ValueId) {
 fn gradients_of_a_model_agree_with_finite_differences() {
     let options = ModelOptions { classes: 3, in_channels: 1, image_size: [12; 2], dropout: 0.3 };
     let model = Model::find("nin-small").unwrap();
-    let network = network(model, &options, &InputOptions::plain(&options), Purpose::Train, BATCH, BATCH).unwrap();
+    let network = network(model, &options, &InputOptions::plain(&options), Purpose::Train, BATCH, BATCH, &Training::default()).unwrap();
     check_directional_derivative(&network.graph, loss_rows(&network.graph), network.labels.unwrap());
 }
 
@@ -103,7 +103,7 @@ fn branching() -> (Graph, ValueId, ValueId) {
     s.conv2d(3, Window::square(2, 1, 0)).unwrap();
     s.global_avg_pool().unwrap();
     let logits = s.value();
-    let rows = builder.node("loss", SoftmaxCrossEntropy, &[logits, labels]).unwrap();
+    let rows = builder.node("loss", SoftmaxCrossEntropy::default(), &[logits, labels]).unwrap();
     let mut graph = builder.graph;
     autodiff(&mut graph, rows).unwrap();
     (graph, rows, labels)
@@ -127,7 +127,7 @@ fn the_first_convolution_gets_no_input_gradient() {
 fn every_dispatch_knows_its_direction() {
     let model = Model::find("nin-cifar").unwrap();
     let input = InputOptions::plain(&model.defaults);
-    let graph = network(model, &model.defaults, &input, Purpose::Train, BATCH, BATCH).unwrap().graph;
+    let graph = network(model, &model.defaults, &input, Purpose::Train, BATCH, BATCH, &Training::default()).unwrap().graph;
     let compiled = compile(graph, &Target::baseline(DeviceClass::Discrete), CompileOptions::default()).unwrap();
     // What takes two dispatches counts once.
     let passes_of = |path: &str| -> Vec<&str> {

@@ -8,7 +8,7 @@ use super::TrainError;
 use super::config::TrainConfig;
 use super::engine::{DeviceParameters, ForwardEngine, TrainEngine};
 use super::init::initial_parameters;
-use super::trainer::{input_options, model_options, optimizer};
+use super::settings::{input_options, model_options, training};
 use crate::data::Batch;
 use crate::gpu::{DispatchTime, Gpu, Submitter};
 use crate::graph::Graph;
@@ -199,12 +199,12 @@ pub fn bench(gpu: &Gpu, request: &BenchRequest<'_>) -> Result<Measurement, Train
 /// The largest batch that runs in one pass on the device.
 pub fn largest_batch_of(gpu: &Gpu, model: &Model, config: &TrainConfig, mode: Mode) -> Result<usize, TrainError> {
     let input = input_options(config, [config.in_channels, config.image_size, config.image_size]);
-    let (purpose, state_buffers) = match mode {
-        Mode::Train => (Purpose::Train, optimizer(config).state_buffers().len()),
-        Mode::Infer => (Purpose::Infer { runs: usize::MAX }, 0),
+    let purpose = match mode {
+        Mode::Train => Purpose::Train,
+        Mode::Infer => Purpose::Infer { runs: usize::MAX },
     };
     let (options, target, switches) = (model_options(config), gpu.remaining_target(0), config.precision.compile_options());
-    Ok(largest_batch(model, &options, &input, purpose, MOST_IMAGES, 1, state_buffers, &target, switches)?)
+    Ok(largest_batch(model, &options, &input, purpose, MOST_IMAGES, 1, &training(config), &target, switches)?)
 }
 
 /// Seconds from each moment to the next. Ends that the host saw at one look, because it was late, share the time.
@@ -299,7 +299,7 @@ impl<'a> Engine<'a> {
         let switches = config.precision.compile_options();
         let runs = match request.mode {
             Mode::Train => {
-                let engine = TrainEngine::new(gpu, model, &options, &input, optimizer(config), batch, batch, &tensors, None, switches)?;
+                let engine = TrainEngine::new(gpu, model, &options, &input, training(config), batch, batch, &tensors, None, switches)?;
                 Runs::Train(Box::new(engine))
             }
             Mode::Infer => {

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::config::TrainConfig;
 use super::digest::{HashingWriter, file_sha256, hex};
 use super::error::RunError;
+use super::progress::Progress;
 use crate::ops::LossScale;
 use crate::shape::Element;
 use crate::weights::{self, Encoder, NamedTensor, PARTIAL, label, one_line, replace_file};
@@ -42,6 +43,8 @@ pub struct Checkpoint {
     pub loss_scale: Option<LossScale>,
     /// Best test accuracy so far, that of `best.safetensors`.
     pub best_accuracy: Option<f64>,
+    /// What the epochs so far mean for the learning rate and for stopping early.
+    pub progress: Progress,
     /// Sums that the next lines of the metrics are made of.
     pub sums: RunningSums,
     /// Key of all randomness.
@@ -86,6 +89,7 @@ impl Checkpoint {
             optimizer,
             loss_scale,
             best_accuracy: None,
+            progress: Progress::default(),
             sums: RunningSums::default(),
             seed: config.seed,
             config_hash: config.hash(),
@@ -209,6 +213,7 @@ impl Checkpoint {
             step_in_epoch: self.step_in_epoch,
             loss_scale: self.loss_scale.map(SavedLossScale::from),
             best_accuracy: self.best_accuracy.map(Exact),
+            progress: SavedProgress::from(self.progress),
             epoch_loss: Exact(self.sums.epoch_loss),
             epoch_correct: self.sums.epoch_correct,
             epoch_images: self.sums.epoch_images,
@@ -276,6 +281,8 @@ struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     loss_scale: Option<SavedLossScale>,
     best_accuracy: Option<Exact>,
+    #[serde(default)]
+    progress: SavedProgress,
     epoch_loss: Exact,
     epoch_correct: u64,
     epoch_images: u64,
@@ -313,6 +320,30 @@ impl From<SavedLossScale> for LossScale {
     }
 }
 
+/// What the epochs so far mean for the next ones.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedProgress {
+    best_loss: Option<Exact>,
+    bad_epochs: u32,
+    reductions: u32,
+    epochs_since_best: u32,
+}
+
+impl From<Progress> for SavedProgress {
+    fn from(progress: Progress) -> Self {
+        let Progress { best_loss, bad_epochs, reductions, epochs_since_best } = progress;
+        SavedProgress { best_loss: best_loss.map(Exact), bad_epochs, reductions, epochs_since_best }
+    }
+}
+
+impl From<SavedProgress> for Progress {
+    fn from(saved: SavedProgress) -> Self {
+        let SavedProgress { best_loss, bad_epochs, reductions, epochs_since_best } = saved;
+        Progress { best_loss: best_loss.map(|exact| exact.0), bad_epochs, reductions, epochs_since_best }
+    }
+}
+
 /// The file with the tensors, and how to know that it is whole.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -333,6 +364,7 @@ impl Manifest {
             optimizer,
             loss_scale: self.loss_scale.map(LossScale::from),
             best_accuracy: self.best_accuracy.map(|exact| exact.0),
+            progress: self.progress.into(),
             sums: RunningSums {
                 epoch_loss: self.epoch_loss.0,
                 epoch_correct: self.epoch_correct,

@@ -57,6 +57,8 @@ named_choice! {
         Sgd = "sgd",
         /// As `torch.optim.Adam` with its default betas (0.9, 0.999) and epsilon 1e-8.
         Adam = "adam",
+        /// As `torch.optim.AdamW`: Adam with the weight decay apart from the gradient.
+        AdamW = "adamw",
     }
 }
 
@@ -69,6 +71,10 @@ named_choice! {
         Step = "step",
         /// Falls from `lr` to 0 along half a cosine.
         Cosine = "cosine",
+        /// Rises to `lr` over the warm-up, or three tenths of the run without one, and falls to next to nothing.
+        OneCycle = "one-cycle",
+        /// Is multiplied by `step_gamma` where the test loss has not fallen for more than `patience` epochs.
+        Plateau = "plateau",
     }
 }
 
@@ -119,6 +125,27 @@ impl SaveDtype {
             SaveDtype::F16 => Element::F16,
         }
     }
+}
+
+/// Multipliers of learning rate and weight decay for a layer, or for every layer of a block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerRates {
+    /// PyTorch path (`6.4`, or `6` for the block).
+    #[serde(rename = "match")]
+    pub path: String,
+    /// Of the learning rate.
+    #[serde(default = "one")]
+    pub lr: f64,
+    /// Of the weight decay.
+    #[serde(default = "one")]
+    pub decay: f64,
+    /// Of the learning rate for biases; without it `lr` times the run's `bias_lr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bias_lr: Option<f64>,
+    /// Of the weight decay for biases; without it `decay` times the run's `bias_decay`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bias_decay: Option<f64>,
 }
 
 /// Random changes to training pictures, drawn anew for each picture and epoch.
@@ -186,8 +213,14 @@ pub struct TrainConfig {
     pub schedule: Schedule,
     /// Schedule `step`: epochs between two reductions.
     pub step_epochs: u32,
-    /// Schedule `step`: factor of each reduction, in (0, 1].
+    /// Schedules `step` and `plateau`: factor of each reduction, in (0, 1].
     pub step_gamma: f64,
+    /// Schedule `plateau`: epochs without a lower loss that are put up with.
+    #[serde(default = "patience", skip_serializing_if = "is_default_patience")]
+    pub patience: u32,
+    /// The run ends behind so many epochs without a better test accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<u32>,
     /// Epochs over which the learning rate first rises from 0 in a straight line.
     pub warmup_epochs: f64,
     /// Probability of dropping an activation, in [0, 1).
@@ -235,8 +268,29 @@ pub struct TrainConfig {
     /// Pictures of a folder that may be unreadable; without it one in a hundred, but at least ten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bad: Option<usize>,
+    /// Most that the norm of all gradients together may be; larger ones are scaled down to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// Share of each image's target that is spread evenly over all classes, in [0, 1).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub label_smoothing: f64,
+    /// Decay of an exponential moving average of the weights, in [0, 1), that is tested and saved instead of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// Layers and blocks, by PyTorch path, that stay as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
+    /// Multiplier of the learning rate for biases.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub bias_lr: f64,
+    /// Multiplier of the weight decay for biases.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub bias_decay: f64,
     /// Random changes to training pictures.
     pub augment: Augment,
+    /// Multipliers for single layers and blocks; of several that hold a layer the last one counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerRates>,
     /// Kernels of convolutions that were chosen by measuring, not by rules: they decide how sums are rounded.
     #[serde(default, skip_serializing_if = "Choices::is_empty")]
     pub kernels: Choices,
@@ -313,7 +367,27 @@ impl TrainConfig {
         if self.nesterov && self.optimizer == Optimizer::Sgd && self.momentum == 0.0 {
             return Err(ConfigError { flag: "--nesterov", reason: "needs a momentum: add --momentum 0.9, or leave it out".into() });
         }
+        self.validate_update(finite)?;
         self.validate_input(finite)
+    }
+
+    fn validate_update(&self, finite: impl Fn(f64) -> bool) -> Result<(), ConfigError> {
+        let in_unit = |value: f64| (0.0..1.0).contains(&value);
+        at_least_1("--early-stop", self.early_stop.unwrap_or(1))?;
+        if let Some(norm) = self.clip_norm {
+            expect(norm as f32 > 0.0 && finite(norm), "--clip-norm", norm, "above 0 and finite")?;
+        }
+        expect(in_unit(self.label_smoothing), "--label-smoothing", self.label_smoothing, "at least 0 and below 1")?;
+        let ema = self.ema.unwrap_or(0.0);
+        expect(in_unit(ema), "--ema", ema, "at least 0 and below 1")?;
+        let of_layers =
+            self.layers.iter().flat_map(|layer| [layer.lr, layer.decay].into_iter().chain(layer.bias_lr).chain(layer.bias_decay));
+        for (flag, value) in
+            [("bias_lr", self.bias_lr), ("bias_decay", self.bias_decay)].into_iter().chain(of_layers.map(|v| ("layers", v)))
+        {
+            expect(value >= 0.0 && finite(value), flag, value, "at least 0 and finite")?;
+        }
+        Ok(())
     }
 
     fn validate_input(&self, finite: impl Fn(f64) -> bool) -> Result<(), ConfigError> {
@@ -361,7 +435,8 @@ impl TrainConfig {
         (fixed.checkpoint_every, fixed.keep) = (CheckpointInterval::DEFAULT, 0);
         fixed.memory_budget = None;
         fixed.max_bad = None;
-        if fixed.schedule != Schedule::Cosine {
+        fixed.early_stop = None;
+        if !matches!(fixed.schedule, Schedule::Cosine | Schedule::OneCycle) {
             fixed.epochs = 1;
         }
         // Debug output prints every field and floats without loss.
@@ -375,6 +450,29 @@ fn single() -> SaveDtype {
 
 fn is_single(dtype: &SaveDtype) -> bool {
     *dtype == SaveDtype::F32
+}
+
+/// [`TrainConfig::patience`] where nothing else is asked for.
+pub const PATIENCE: u32 = 5;
+
+fn patience() -> u32 {
+    PATIENCE
+}
+
+fn is_default_patience(epochs: &u32) -> bool {
+    *epochs == PATIENCE
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 fn expect(holds: bool, flag: &'static str, value: f64, range: &str) -> Result<(), ConfigError> {

@@ -1,21 +1,23 @@
 //! What each model is trained with where no flag says otherwise, with its source.
 
-use super::config::{Augment, ConfigError, Init, Optimizer, Precision, SaveDtype, Schedule, TrainConfig};
+use super::config::{Augment, ConfigError, Init, Optimizer, PATIENCE, Precision, SaveDtype, Schedule, TrainConfig};
 use super::interval::CheckpointInterval;
 use crate::kernels::Choices;
 
 /// Models that [`TrainConfig::defaults`] knows.
-pub const MODELS: [&str; 4] = ["nin", "nin-cifar", "nin-imagenet", "nin-small"];
+pub const MODELS: [&str; 5] = ["nin", "nin-one-1x1", "nin-cifar", "nin-imagenet", "nin-small"];
 
-/// Learning rate for `--optimizer adam` where none is given: PyTorch's default.
+/// Learning rate for `--optimizer adam` and `adamw` where none is given: PyTorch's default.
 pub const ADAM_LR: f64 = 1e-3;
+/// Weight decay for `--optimizer adamw` where none is given: PyTorch's default.
+pub const ADAMW_DECAY: f64 = 1e-2;
 
 impl TrainConfig {
     /// The defaults of a model; `data` is left empty.
     pub fn defaults(model: &str) -> Result<Self, ConfigError> {
         let base = d2l(model);
         match model {
-            "nin" => Ok(base),
+            "nin" | "nin-one-1x1" => Ok(base),
             "nin-cifar" => Ok(paper_cifar(base)),
             "nin-imagenet" => Ok(caffe_imagenet(base)),
             "nin-small" => Ok(small(base)),
@@ -59,6 +61,8 @@ fn d2l(model: &str) -> TrainConfig {
         schedule: Schedule::Constant,
         step_epochs: 30,
         step_gamma: 0.1,
+        patience: PATIENCE,
+        early_stop: None,
         warmup_epochs: 0.0,
         dropout: 0.5,
         seed: 0,
@@ -77,7 +81,14 @@ fn d2l(model: &str) -> TrainConfig {
         memory_budget: None,
         val_split: None,
         max_bad: None,
+        clip_norm: None,
+        label_smoothing: 0.0,
+        ema: None,
+        freeze: Vec::new(),
+        bias_lr: 1.0,
+        bias_decay: 1.0,
         augment: Augment::NONE,
+        layers: Vec::new(),
         kernels: Choices::default(),
     }
 }
@@ -163,7 +174,7 @@ mod tests {
         }
         let error = TrainConfig::defaults("alexnet").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
-        assert!(error.to_string().starts_with("--model must be one of: nin, nin-cifar,"));
+        assert!(error.to_string().starts_with("--model must be one of: nin, nin-one-1x1, nin-cifar,"));
     }
 
     #[test]

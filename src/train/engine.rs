@@ -1,14 +1,17 @@
 //! A compiled network on a device: its buffers, programs and the values the host exchanges with it.
 
-use super::TrainError;
+pub use super::parameters::DeviceParameters;
 use super::resident::ResidentImages;
+use super::{TrainError, update};
 use crate::data::Batch;
 use crate::gpu::{Buffers, DeviceBuffer, DispatchTime, Gpu, GpuError, Program, ReadbackRing, StepUniforms, Submitter};
 use crate::graph::Graph;
 use crate::kernels::{Dispatch, Step};
-use crate::models::{CompiledNetwork, InputOptions, METRICS_RING, Memory, Model, ModelOptions, Purpose, READBACKS, compile};
-use crate::ops::{GROWTH_INTERVAL, LossScale, Optimizer, accumulate, start_sum};
-use crate::passes::{Arena, BufferRole, CompileOptions, Pass, Region, ScheduledDispatch};
+use crate::models::{
+    CompiledNetwork, EMA_STATE, InputOptions, METRICS_RING, Memory, Model, ModelOptions, Purpose, READBACKS, Training, compile,
+};
+use crate::ops::{LossScale, accumulate, start_sum};
+use crate::passes::{BufferRole, CompileOptions, Pass, Region, ScheduledDispatch};
 use crate::weights::NamedTensor;
 use std::borrow::Cow;
 
@@ -17,48 +20,6 @@ mod inspect;
 
 pub use forward::{ForwardEngine, ImageResult};
 pub use inspect::LayerOutput;
-
-/// The parameters of a model on a device, shared by the networks that train, evaluate and infer with them.
-#[derive(Clone)]
-pub struct DeviceParameters {
-    buffer: DeviceBuffer,
-    arena: Arena,
-}
-
-impl DeviceParameters {
-    /// Uploads `tensors`, one for each parameter of `graph` in its order.
-    pub fn upload(gpu: &Gpu, graph: &Graph, tensors: &[&NamedTensor]) -> Result<Self, GpuError> {
-        let arena = Arena::new(graph, gpu.target().offset_alignment);
-        let buffer = gpu.allocate("parameters", arena.bytes)?;
-        let parameters = DeviceParameters { buffer, arena };
-        parameters.write(gpu, &parameters.buffer, graph, tensors);
-        Ok(parameters)
-    }
-
-    /// Writes tensors into a buffer laid out as the parameters are.
-    fn write(&self, gpu: &Gpu, buffer: &DeviceBuffer, graph: &Graph, tensors: &[&NamedTensor]) {
-        for ((parameter, range), tensor) in graph.parameters.iter().zip(&self.arena.ranges).zip(tensors) {
-            let memory = graph.fact(parameter.value).pack(&tensor.data);
-            gpu.write(buffer, range.start, bytemuck::cast_slice(&memory));
-        }
-    }
-
-    /// Reads a buffer laid out as the parameters are.
-    fn read(&self, gpu: &Gpu, buffer: &DeviceBuffer, graph: &Graph) -> Result<Vec<NamedTensor>, GpuError> {
-        let bytes = gpu.read(buffer, self.arena.bytes)?;
-        let tensors = graph.parameters.iter().zip(&self.arena.ranges).map(|(parameter, range)| {
-            let memory: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[range.start as usize..range.end as usize]);
-            let fact = graph.fact(parameter.value);
-            NamedTensor { name: parameter.name.clone(), shape: fact.shape.0.clone(), data: fact.unpack(&memory) }
-        });
-        Ok(tensors.collect())
-    }
-
-    /// The parameters in logical order.
-    pub fn download(&self, gpu: &Gpu, graph: &Graph) -> Result<Vec<NamedTensor>, GpuError> {
-        self.read(gpu, &self.buffer, graph)
-    }
-}
 
 /// A network with its program; the part that training, evaluation and inference have in common.
 struct Loaded {
@@ -151,7 +112,7 @@ struct PendingStep {
 pub struct TrainEngine {
     loaded: Loaded,
     parameters: DeviceParameters,
-    optimizer: Optimizer,
+    training: Training,
     update: Program,
     /// For batches of several passes: the first starts the sum, the others add to it.
     sum: Option<(Program, Program)>,
@@ -169,7 +130,7 @@ impl TrainEngine {
         model: &Model,
         options: &ModelOptions,
         input: &InputOptions,
-        optimizer: Optimizer,
+        training: Training,
         batch: usize,
         max_pass: usize,
         tensors: &[&NamedTensor],
@@ -180,47 +141,40 @@ impl TrainEngine {
             gpu.require_f16()?;
         }
         let input = &located(input, resident);
-        let state_buffers = optimizer.state_buffers().len();
         let target = gpu.remaining_target(resident.map_or(0, ResidentImages::bytes));
-        let network = compile(model, options, input, Purpose::Train, batch, max_pass, state_buffers, &target, switches)?;
+        let network = compile(model, options, input, Purpose::Train, batch, max_pass, &training, &target, switches)?;
         let parameters = DeviceParameters::upload(gpu, &network.compiled.graph, tensors)?;
         let bytes = parameters.arena.bytes;
         let passes = batch.div_ceil(network.micro_batch);
-        let mut extra: Vec<_> = (0..state_buffers).map(|i| (BufferRole::OptimizerState(i), bytes)).collect();
+        let mut extra = update::buffers(&training, bytes);
         if passes > 1 {
             extra.push((BufferRole::GradientSum, bytes));
         }
         let loaded = Loaded::new(gpu, network, &parameters, resident, None, &extra, passes)?;
 
-        let whole = |buffer| Region { buffer, offset: 0, bytes };
-        let words = (bytes / 4) as usize;
         let program = |dispatches: Vec<(&'static str, Dispatch<Region>)>| {
             let entry = |(op, dispatch)| ScheduledDispatch { path: "all parameters".into(), op, pass: Pass::Update, macs: 0, dispatch };
             let entries: Vec<_> = dispatches.into_iter().map(entry).collect();
             Program::new(gpu, &entries, &loaded.buffers, &loaded.steps)
         };
-        let gradients = whole(if passes > 1 { BufferRole::GradientSum } else { BufferRole::Gradients });
-        let state: Vec<Region> = (0..state_buffers).map(|i| whole(BufferRole::OptimizerState(i))).collect();
-        let parameters_region = whole(BufferRole::Parameters);
-        let update = match loaded.network.compiled.loss_scale.map(BufferRole::State) {
-            None => program(vec![("update", optimizer.dispatch(words, parameters_region, gradients, &state))])?,
-            Some(role) => {
-                let scale = Region { buffer: role, offset: 0, bytes: LossScale::fact().bytes() };
-                program(vec![
-                    ("find_overflow", LossScale::find_overflow(words, gradients, scale)),
-                    ("update", optimizer.dispatch_scaled(words, parameters_region, gradients, &state, scale)),
-                    ("update_loss_scale", LossScale::update(&optimizer, GROWTH_INTERVAL, scale)),
-                ])?
-            }
-        };
+        let gradients = if passes > 1 { BufferRole::GradientSum } else { BufferRole::Gradients };
+        let scale = loaded.network.compiled.loss_scale.map(BufferRole::State);
+        let update = program(update::dispatches(&training, bytes, gradients, scale))?;
+        let multipliers = training.multipliers(&loaded.network.compiled.graph, &parameters.arena);
+        gpu.write(loaded.buffer(BufferRole::Multipliers)?, 0, bytemuck::cast_slice(&multipliers));
         let sum = if passes > 1 {
-            let start = program(vec![("start_sum", start_sum(words, gradients, whole(BufferRole::Gradients)))])?;
-            Some((start, program(vec![("accumulate", accumulate(words, gradients, whole(BufferRole::Gradients)))])?))
+            let (words, whole) = ((bytes / 4) as usize, |buffer| Region { buffer, offset: 0, bytes });
+            let (sum, pass) = (whole(gradients), whole(BufferRole::Gradients));
+            let start = program(vec![("start_sum", start_sum(words, sum, pass))])?;
+            Some((start, program(vec![("accumulate", accumulate(words, sum, pass))])?))
         } else {
             None
         };
         let ring = ReadbackRing::new(gpu, (METRICS_RING * 16) as u64, READBACKS);
-        let engine = TrainEngine { loaded, parameters, optimizer, update, sum, pending: Vec::new(), next_slot: 0, ring };
+        let engine = TrainEngine { loaded, parameters, training, update, sum, pending: Vec::new(), next_slot: 0, ring };
+        if engine.training.ema.is_some() {
+            engine.parameters.write(gpu, &engine.averaged()?.buffer, engine.graph(), tensors);
+        }
         engine.upload_loss_scale(gpu, LossScale::default());
         Ok(engine)
     }
@@ -254,6 +208,15 @@ impl TrainEngine {
         &self.parameters
     }
 
+    /// What the network is to be used with: the average of the parameters where one is kept, else the parameters.
+    pub fn averaged(&self) -> Result<DeviceParameters, TrainError> {
+        let Some(index) = self.training.state_names().iter().position(|name| *name == EMA_STATE) else {
+            return Ok(self.parameters.clone());
+        };
+        let buffer = self.loaded.buffer(BufferRole::OptimizerState(index))?.clone();
+        Ok(DeviceParameters { buffer, arena: self.parameters.arena.clone() })
+    }
+
     /// Images of one pass.
     pub fn micro_batch(&self) -> usize {
         self.loaded.network.micro_batch
@@ -280,7 +243,7 @@ impl TrainEngine {
         results: &mut Vec<StepResult>,
     ) -> Result<(), TrainError> {
         let [seed_lo, seed_hi] = crate::rng::key(seed);
-        let (bias_correction1, bias_correction2) = self.optimizer.bias_corrections(number as u32 + 1);
+        let (bias_correction1, bias_correction2) = self.training.optimizer.bias_corrections(number as u32 + 1);
         let micro_batch = self.micro_batch();
         let mut steps = Vec::new();
         for first in (0..batch.count).step_by(micro_batch) {
@@ -368,19 +331,19 @@ impl TrainEngine {
         Ok(times)
     }
 
-    /// The optimizer's state, by name.
+    /// The state of the update, by name ([`Training::state_names`]).
     pub fn download_state(&self, gpu: &Gpu) -> Result<Vec<(String, Vec<NamedTensor>)>, TrainError> {
-        let names = self.optimizer.state_buffers().iter().enumerate();
-        let read = |(index, name): (usize, &&str)| {
+        let names = self.training.state_names().into_iter().enumerate();
+        let read = |(index, name): (usize, &str)| {
             let buffer = self.loaded.buffer(BufferRole::OptimizerState(index))?;
             Ok((name.to_string(), self.parameters.read(gpu, buffer, self.graph())?))
         };
         names.map(read).collect()
     }
 
-    /// Sets the optimizer's state; `tensors` are those of [`TrainEngine::download_state`].
+    /// Sets the state of the update; `tensors` are those of [`TrainEngine::download_state`].
     pub fn upload_state(&self, gpu: &Gpu, state: &[(String, Vec<NamedTensor>)]) -> Result<(), TrainError> {
-        for (index, name) in self.optimizer.state_buffers().iter().enumerate() {
+        for (index, name) in self.training.state_names().into_iter().enumerate() {
             let Some((_, tensors)) = state.iter().find(|(kind, _)| kind == name) else { continue };
             let buffer = self.loaded.buffer(BufferRole::OptimizerState(index))?;
             self.parameters.write(gpu, buffer, self.graph(), &tensors.iter().collect::<Vec<_>>());
@@ -388,7 +351,7 @@ impl TrainEngine {
         Ok(())
     }
 
-    /// The gradients of the last update; in mixed precision times the loss scale before it.
+    /// The gradients of the last update, after clipping; zeros of frozen parameters; in mixed precision times the loss scale before it.
     pub fn download_gradients(&self, gpu: &Gpu) -> Result<Vec<NamedTensor>, TrainError> {
         let role = if self.sum.is_some() { BufferRole::GradientSum } else { BufferRole::Gradients };
         Ok(self.parameters.read(gpu, self.loaded.buffer(role)?, self.graph())?)

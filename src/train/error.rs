@@ -32,6 +32,15 @@ pub enum RunError {
         path: String,
     },
 
+    /// A recipe cannot be used.
+    #[error("--recipe {recipe}: {reason}")]
+    Recipe {
+        /// Its name or file.
+        recipe: String,
+        /// What is wrong.
+        reason: String,
+    },
+
     /// `config.toml` cannot be read or written.
     #[error("{path}: not a valid configuration: {reason}; correct it or start a new run")]
     Config {
@@ -86,7 +95,7 @@ impl RunError {
     /// Which exit code the error leads to.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Occupied { .. } | Self::NotARun { .. } => ErrorKind::Usage,
+            Self::Occupied { .. } | Self::NotARun { .. } | Self::Recipe { .. } => ErrorKind::Usage,
             Self::NoCheckpoint { .. } | Self::Config { .. } | Self::Damaged { .. } | Self::Different { .. } | Self::Undescribed { .. } => {
                 ErrorKind::BadData
             }

@@ -3,7 +3,7 @@
 use super::TrainError;
 use super::config::Precision;
 use super::engine::{DeviceParameters, ForwardEngine, ImageResult};
-use super::trainer::expected_tensors;
+use super::settings::expected_tensors;
 use crate::data::{Batch, Loader, Order, Source};
 use crate::gpu::Gpu;
 use crate::models::{BuildError, InputOptions, Model, ModelOptions, Purpose};

@@ -7,17 +7,26 @@
 //! - `constant`: `lr`;
 //! - `step`: `lr * step_gamma ^ floor(epoch / step_epochs)`, `epoch` counted from 0 at the start of
 //!   the run (`torch.optim.lr_scheduler.StepLR`);
+//! - `plateau`: `lr * step_gamma ^ reductions`, one for every time that the loss has not fallen for more than `patience` epochs
+//!   ([`Progress`], `ReduceLROnPlateau`);
+//! - `one-cycle`, whose warm-up is its own: along half a cosine from `lr / 25` up to `lr` over `W` updates, or `0.3 T` without a
+//!   warm-up, and down to `lr / 25 / 10000` at the last update (`OneCycleLR` of PyTorch with its defaults, momentum constant);
 //! - `cosine`: `lr / 2 * (1 + cos(pi * (t - W) / (T - W)))`, which is `lr` right after the warm-up
 //!   and would be 0 at `T` (`CosineAnnealingLR` stepped per update).
 
 use super::config::{Schedule, TrainConfig};
+use super::progress::Progress;
 
 /// The learning rate of update number `step` (the first is 0) where an epoch has `steps_per_epoch`
-/// updates. Beyond the last epoch the cosine stays at 0.
-pub fn learning_rate(config: &TrainConfig, step: u64, steps_per_epoch: u64) -> f64 {
+/// updates, after epochs that went as `progress` says. Beyond the last epoch a cosine stays where it ended.
+pub fn learning_rate(config: &TrainConfig, progress: &Progress, step: u64, steps_per_epoch: u64) -> f64 {
     let per_epoch = steps_per_epoch.max(1);
     let done = step as f64;
     let warmup = config.warmup_epochs * per_epoch as f64;
+    let total = f64::from(config.epochs) * per_epoch as f64;
+    if config.schedule == Schedule::OneCycle {
+        return one_cycle(config.lr, done, if warmup > 0.0 { warmup } else { RISING_SHARE * total }, total);
+    }
     if done < warmup {
         return config.lr * ((done + 1.0) / warmup).min(1.0);
     }
@@ -29,14 +38,29 @@ pub fn learning_rate(config: &TrainConfig, step: u64, steps_per_epoch: u64) -> f
             config.lr * config.step_gamma.powf(reductions as f64)
         }
         Schedule::Cosine => {
-            let total = f64::from(config.epochs) * per_epoch as f64;
             if done >= total {
                 return 0.0;
             }
             let way = (done - warmup) / (total - warmup);
             config.lr / 2.0 * (1.0 + (std::f64::consts::PI * way).cos())
         }
+        Schedule::Plateau => config.lr * config.step_gamma.powf(f64::from(progress.reductions)),
+        Schedule::OneCycle => unreachable!("has its own warm-up"),
     }
+}
+
+/// Share of a one-cycle run in which the rate rises.
+const RISING_SHARE: f64 = 0.3;
+/// The rate at its peak over that of the first update, and that over the last one's.
+const FIRST_DIVISOR: f64 = 25.0;
+const LAST_DIVISOR: f64 = 1e4;
+
+/// PyTorch's `OneCycleLR`, which reaches its peak at update `rising - 1` and its end at update `total - 1`.
+fn one_cycle(peak: f64, done: f64, rising: f64, total: f64) -> f64 {
+    let first = peak / FIRST_DIVISOR;
+    let (top, end) = (rising - 1.0, total - 1.0);
+    let along = |from: f64, to: f64, way: f64| to + (from - to) / 2.0 * (1.0 + (std::f64::consts::PI * way.min(1.0)).cos());
+    if done <= top { along(first, peak, done / top) } else { along(peak, first / LAST_DIVISOR, (done - top) / (end - top)) }
 }
 
 #[cfg(test)]
@@ -56,7 +80,7 @@ mod tests {
 
     /// Rates of the given updates with 4 updates an epoch.
     fn rates(config: &TrainConfig, steps: &[u64]) -> Vec<f64> {
-        steps.iter().map(|&step| learning_rate(config, step, 4)).collect()
+        steps.iter().map(|&step| learning_rate(config, &Progress::default(), step, 4)).collect()
     }
 
     fn assert_close(actual: &[f64], expected: &[f64]) {
@@ -85,6 +109,19 @@ mod tests {
     fn step_halves_every_two_epochs() {
         let config = config(Schedule::Step, 0.0);
         assert_close(&rates(&config, &[0, 7, 8, 15, 16, 23]), &[0.4, 0.4, 0.2, 0.2, 0.1, 0.1]);
+    }
+
+    #[test]
+    fn one_cycle_has_a_rate_however_short_the_run() {
+        for (epochs, warmup_epochs) in [(1, 0.0), (1, 0.25), (1, 1.0), (2, 0.125), (3, 3.0)] {
+            let mut config = config(Schedule::OneCycle, warmup_epochs);
+            config.epochs = epochs;
+            for steps_per_epoch in [1, 4] {
+                let of = |step| learning_rate(&config, &Progress::default(), step, steps_per_epoch);
+                let rates: Vec<f64> = (0..u64::from(epochs) * steps_per_epoch + 2).map(of).collect();
+                assert!(rates.iter().all(|rate| *rate > 0.0 && *rate <= 0.4 + 1e-12), "{epochs} {warmup_epochs}: {rates:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,26 +1,29 @@
 //! A training run from its configuration to its weights.
 
 use super::checkpoint::{Checkpoint, RunningSums};
-use super::config::{self, ConfigError, TrainConfig};
+use super::config::{ConfigError, TrainConfig};
 use super::divergence::CollapseWatch;
 use super::engine::{ForwardEngine, TrainEngine};
+use super::fine_tune::starting_parameters;
 use super::fit::{self, Follow};
 use super::init::initial_parameters;
 use super::interval::CheckpointInterval;
 use super::metrics::{EpochLine, MetricsLog};
 use super::predict::Prediction;
+use super::progress::Progress;
 use super::resident::{ResidentImages, Room};
 use super::run_dir::{RunDir, RunLog};
 use super::sessions::Session;
+use super::settings::{check_training, expected_tensors, input_options};
+pub use super::settings::{model_options, training};
 use super::{RunError, TrainError};
 use crate::data::framing::Polarity;
 use crate::data::{self, Dataset, batches_per_epoch};
 use crate::gpu::{Gpu, tuner};
 use crate::kernels::Problem;
-use crate::models::{InputOptions, Model, ModelOptions, Purpose, largest_batch};
-use crate::ops::{Augment, Optimizer};
+use crate::models::{InputOptions, Model, Purpose, largest_batch};
 
-use crate::weights::{self, Metadata, NamedTensor, Preprocess, label};
+use crate::weights::{Metadata, NamedTensor, Preprocess, label};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -190,6 +193,7 @@ struct Run {
     step: u64,
     sums: RunningSums,
     best_accuracy: Option<f64>,
+    progress: Progress,
     last: Option<EpochLine>,
     best_predictions: Option<Vec<Prediction>>,
     line_images: u64,
@@ -252,15 +256,13 @@ impl Run {
         };
         let description = model.describe(&options).map_err(crate::models::BuildError::from)?;
         if let (Some(checkpoint), Some(dir)) = (&checkpoint, &resumed) {
-            checkpoint.require_tensors(&dir.state(), &expected_tensors(&description), optimizer(&config).state_buffers())?;
+            checkpoint.require_tensors(&dir.state(), &expected_tensors(&description), &training(&config).state_names())?;
         }
+        check_training(&config, &description, &dataset)?;
         let initial_weights = request.initial_weights.as_ref().or(config.initial_weights.as_ref());
         let parameters: Vec<NamedTensor> = match (&checkpoint, initial_weights) {
             (Some(checkpoint), _) => checkpoint.parameters.clone(),
-            (None, Some(path)) => {
-                let file = weights::load(path)?;
-                file.match_parameters(&expected_tensors(&description))?.into_iter().cloned().collect()
-            }
+            (None, Some(path)) => starting_parameters(path, model, &description, &config, &mut |text| observer.note(text))?,
             (None, None) => initial_parameters(&description, &config),
         };
         let mut room = Room::of(gpu);
@@ -274,7 +276,7 @@ impl Run {
             model,
             &options,
             &input,
-            optimizer(&config),
+            training(&config),
             config.images_per_update(),
             config.batch_size,
             &tensors,
@@ -336,6 +338,7 @@ impl Run {
             metrics: MetricsLog::open(&dir.metrics(), step, epoch, steps_per_epoch)?,
             sums: checkpoint.as_ref().map_or_else(RunningSums::default, |c| c.sums),
             best_accuracy: checkpoint.as_ref().and_then(|c| c.best_accuracy),
+            progress: checkpoint.as_ref().map_or_else(Progress::default, |c| c.progress),
             last: None,
             best_predictions: None,
             line_images: 0,
@@ -392,50 +395,14 @@ fn fit_batch_size(
     observer: &mut dyn Observer,
 ) -> Result<usize, TrainError> {
     let input = input_options(config, dataset.shape());
-    let state_buffers = optimizer(config).state_buffers().len();
+    let training = training(config);
     let (most, target) = (dataset.train.len(), gpu.remaining_target(0));
     let options = model_options(config);
     let switches = config.precision.compile_options();
-    let batch = largest_batch(model, &options, &input, Purpose::Train, most, config.grad_accum, state_buffers, &target, switches)?;
+    let batch = largest_batch(model, &options, &input, Purpose::Train, most, config.grad_accum, &training, &target, switches)?;
     observer
         .note(&format!("--batch-size auto: {batch} images; what is learned depends on it, so repeat this run with --batch-size {batch}"));
     Ok(batch)
-}
-
-/// What the model is adapted to.
-pub fn model_options(config: &TrainConfig) -> ModelOptions {
-    ModelOptions {
-        classes: config.classes,
-        in_channels: config.in_channels,
-        image_size: [config.image_size; 2],
-        dropout: config.dropout as f32,
-    }
-}
-
-pub(super) fn input_options(config: &TrainConfig, source: [usize; 3]) -> InputOptions {
-    let config::Augment { flip, shift, cutout, brightness, contrast } = config.augment;
-    let augment = Augment { flip, shift, cutout, brightness: brightness as f32, contrast: contrast as f32 };
-    InputOptions {
-        source,
-        resident: None,
-        mean: config.mean.iter().map(|v| *v as f32).collect(),
-        std: config.std.iter().map(|v| *v as f32).collect(),
-        augment: (augment != Augment::NONE).then_some(augment),
-    }
-}
-
-/// The update rule of a configuration.
-pub fn optimizer(config: &TrainConfig) -> Optimizer {
-    let weight_decay = config.weight_decay;
-    match config.optimizer {
-        config::Optimizer::Sgd => Optimizer::Sgd { momentum: config.momentum, nesterov: config.nesterov, weight_decay },
-        config::Optimizer::Adam => Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay },
-    }
-}
-
-/// Names and shapes of a model's tensors, in the order of its weight file.
-pub(super) fn expected_tensors(graph: &crate::graph::Graph) -> Vec<(String, Vec<usize>)> {
-    graph.parameters.iter().map(|p| (p.name.clone(), graph.fact(p.value).shape.0.clone())).collect()
 }
 
 fn metadata(config: &TrainConfig, dataset: &Dataset) -> Metadata {

@@ -12,6 +12,7 @@ mod loopback;
 mod lasting;
 mod memory;
 mod mixed;
+mod recipes;
 mod report;
 mod startup;
 mod support;
@@ -54,6 +55,7 @@ fn main() {
         ("train", train::TESTS),
         ("report", report::TESTS),
         ("data", data::TESTS),
+        ("recipes", recipes::TESTS),
         ("startup", startup::TESTS),
         ("bench", bench::TESTS),
         ("mixed", mixed::TESTS),

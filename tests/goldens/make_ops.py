@@ -9,12 +9,17 @@ Tensors are flat, in NCHW order, beside their "shape". Contents:
     pools         {"op": "max"|"avg", "shape", "kernel", "stride", "padding", "ceil", "x", "output_shape",
                   "y", "grad_y", "grad_x"}; averages count the padding (count_include_pad = True);
                   ties of "ties" cases go to the first in scan order
-    cross_entropy {"shape": [N, C], "logits", "labels", "loss", "grad", "probabilities"}: mean over N
+    cross_entropy {"shape": [N, C], "logits", "labels", "loss", "grad", "probabilities"}: mean over N; some with
+                  "label_smoothing"
     interpolate   {"from": [H, W], "to": [H, W], "x", "window": [top, left, height, width], "y"}: bilinear,
                   half-pixel centres, no antialias; y is that window of the result
     sgd           {"lr", "momentum", "weight_decay", "nesterov", "lr_steps", "w", "grads", "after"}: grads and
                   after hold one vector for each step; lr_steps, where there, is each step's rate
-    adam          {"lr", "betas", "eps", "weight_decay", "w", "grads", "after"}
+    adam          {"lr", "betas", "eps", "weight_decay", "w", "grads", "after"}, with "decoupled" AdamW
+    updates       {"name", "rule", "lr", ..., "clip_norm", "ema", "groups", "w", "grads", "after", "average"}: several
+                  parameter groups with [multiplier of lr, of weight_decay] each, torch.nn.utils.clip_grad_norm_ before
+                  each step and torch.optim.swa_utils.AveragedModel behind it, whose decay behind step t (from 1) is
+                  min(ema, (1 + t) / (10 + t)); grads, after and average hold a list of groups for each step
 """
 
 import json
@@ -153,6 +158,76 @@ def adam() -> list[dict]:
     return result
 
 
+def adamw() -> list[dict]:
+    result = []
+    for case in (dict(lr=1e-3, weight_decay=1e-2), dict(lr=0.02, weight_decay=0.5, betas=(0.5, 0.9), eps=1e-4)):
+        options = {"betas": (0.9, 0.999), "eps": 1e-8, **case}
+        run = optimizer_case(lambda w: torch.optim.AdamW(w, **options), 9, 8)
+        result.append({**options, "decoupled": True, **run})
+    return result
+
+
+def smoothed() -> list[dict]:
+    result = []
+    for (n, c), smoothing in [((5, 10), 0.1), ((3, 4), 0.25), ((2, 100), 0.5)]:
+        logits = (uniform(n, c) * 3).requires_grad_()
+        labels = torch.tensor([(7 * i + 3) % c for i in range(n)])
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        loss.backward()
+        result.append({
+            "shape": [n, c], "label_smoothing": smoothing, "logits": flat(logits), "labels": labels.tolist(), "loss": loss.item(),
+            "grad": flat(logits.grad), "probabilities": flat(F.softmax(logits, dim=1)),
+        })  # fmt: skip
+    return result
+
+
+def updates() -> list[dict]:
+    caffe = [[1.0, 1.0], [2.0, 0.0], [0.1, 1.0]]
+    cases = [
+        dict(name="groups", rule="sgd", lr=0.05, momentum=0.9, weight_decay=1e-2, groups=caffe),
+        dict(name="clipped", rule="sgd", lr=0.05, weight_decay=0.0, clip_norm=1.0, groups=[[1.0, 1.0]] * 2),
+        dict(name="everything with nesterov", rule="sgd", lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-2,
+             clip_norm=2.0, ema=0.75, groups=caffe),
+        dict(name="everything with adam", rule="adam", lr=0.01, weight_decay=1e-2, clip_norm=1.5, ema=0.5, groups=caffe),
+        dict(name="everything with adamw", rule="adamw", lr=0.01, weight_decay=0.1, clip_norm=1.5, ema=0.9, groups=caffe),
+        dict(name="a frozen group", rule="adamw", lr=0.01, weight_decay=0.1, groups=[[1.0, 1.0], [0.0, 0.0]]),
+    ]  # fmt: skip
+    rules = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    result = []
+    for case in cases:
+        weights = [uniform(length).requires_grad_() for length in (9, 4, 6)[: len(case["groups"])]]
+        holder = torch.nn.ParameterList(weights)
+        groups = [
+            {"params": [w], "lr": case["lr"] * lr, "weight_decay": case["weight_decay"] * decay}
+            for w, (lr, decay) in zip(holder, case["groups"])
+        ]
+        options = {key: case[key] for key in ("momentum", "nesterov") if key in case}
+        optimizer = rules[case["rule"]](groups, **options)
+
+        def average_of(average, parameter, count):
+            # `count` models were averaged before: the start counts as one.
+            decay = min(case["ema"], (1 + int(count)) / (10 + int(count)))
+            return decay * average + (1 - decay) * parameter
+
+        averaged = torch.optim.swa_utils.AveragedModel(holder, avg_fn=average_of) if "ema" in case else None
+        if averaged:
+            averaged.update_parameters(holder)
+        run = {"w": [flat(w) for w in holder], "grads": [], "after": [], "average": []}
+        for step in range(12):
+            for w in holder:
+                w.grad = uniform(w.numel()) * (0.2 if step % 3 == 2 else 1.0)
+            run["grads"].append([flat(w.grad) for w in holder])
+            if "clip_norm" in case:
+                torch.nn.utils.clip_grad_norm_(holder.parameters(), case["clip_norm"])
+            optimizer.step()
+            run["after"].append([flat(w) for w in holder])
+            if averaged:
+                averaged.update_parameters(holder)
+                run["average"].append([flat(w) for w in averaged.module])
+        result.append({**case, **run})
+    return result
+
+
 def main() -> None:
     torch.set_num_threads(1)
     goldens = {
@@ -163,6 +238,10 @@ def main() -> None:
         "sgd": sgd(),
         "adam": adam(),
     }
+    # Later cases take streams behind those of the earlier ones.
+    goldens["adam"] += adamw()
+    goldens["cross_entropy"] += smoothed()
+    goldens["updates"] = updates()
     # One case a line.
     parts = [f'"made_by": {json.dumps(goldens.pop("made_by"))}']
     for name, cases in goldens.items():

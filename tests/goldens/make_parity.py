@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes parity.json: eight training steps of `nin` and `nin-cifar` as PyTorch computes them.
+"""Writes parity.json: training steps of `nin`, `nin-cifar` and `nin-small` as PyTorch computes them.
 
-    /usr/bin/python3 tests/goldens/make_parity.py [nin] [nin-cifar]
+    /usr/bin/python3 tests/goldens/make_parity.py [nin] [nin-cifar] [nin-small nesterov] [nin-small adamw]
 
 Needs PyTorch and numpy (Debian's python3-torch does; a few minutes on one core). No file of weights is
 kept: weights, and the images of `nin-cifar`, come from the counter-based generator in philox.py, so that
@@ -23,12 +23,17 @@ Images
     fine   = philox([e / 4, n, 0, 0x494D4147], [seed, 0])[e % 4] >> 24
     coarse = philox([q / 4, n % 10, 1, 0x494D4147], [seed, 0])[q % 4] >> 24, q = 16 c + 4 (y / 8) + x / 8
     (a pattern for each class under noise), then divided by 255. Step s takes images 16 s to 16 s + 15.
+    nin-small: as nin, 28x28 and 16 images a step.
+Training
+    nin and nin-cifar: SGD. The runs of nin-small have everything that an update can have: parameter groups (biases, and the
+    last convolution), clip_grad_norm_, label smoothing, and an average of the weights (AveragedModel) whose decay behind step t
+    (from 1) is min(ema, (1 + t) / (10 + t)).
 Results, for each model, in f32 and in f64
     losses: mean cross entropy over the batch, before each update
     gradient_norms: L2 norm of each parameter's gradient in step 1
     gradient_projections: sum over j of +-1 times the gradient, with minus where
         philox([j / 4, i, 0, 0x5349474E], [seed, 0])[j % 4] >= 2^31
-    update_norms, update_projections: the same of (value after 8 steps - first value)
+    update_norms, update_projections: the same of (value after the last step - first value), of the average where there is one
 """
 
 import gzip
@@ -52,6 +57,14 @@ STEPS = 8
 CONFIGS = {
     "nin": dict(seed=3, batch=32, lr=0.05, momentum=0.0, weight_decay=0.0, gain=0.75, last_bias=0.15),
     "nin-cifar": dict(seed=5, batch=16, lr=0.001, momentum=0.9, weight_decay=1e-4, gain=1.0, last_bias=0.05),
+    "nin-small nesterov": dict(
+        seed=7, batch=16, lr=0.002, momentum=0.9, weight_decay=1e-2, gain=1.0, last_bias=0.05, steps=12,
+        rule="sgd", clip_norm=4.0, label_smoothing=0.1, ema=0.8,
+    ),
+    "nin-small adamw": dict(
+        seed=8, batch=16, lr=0.0002, momentum=0.0, weight_decay=0.05, gain=1.0, last_bias=0.05, steps=12,
+        rule="adamw", clip_norm=2.0, label_smoothing=0.1, ema=0.8,
+    ),
 }
 
 
@@ -72,6 +85,12 @@ def build(name: str) -> nn.Sequential:
             block(96, (256, 256, 256), 5, 1, 2), nn.MaxPool2d(3, 2),
             block(256, (384, 384, 384), 3, 1, 1), nn.MaxPool2d(3, 2), nn.Dropout(0.0),
             block(384, (10, 10, 10), 3, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        )  # fmt: skip
+    if name.startswith("nin-small"):
+        return nn.Sequential(
+            block(1, (16, 16, 16), 5, 1, 2), nn.MaxPool2d(3, 2, ceil_mode=True),
+            block(16, (64, 64, 32), 3, 1, 1), nn.MaxPool2d(3, 2, ceil_mode=True), nn.Dropout(0.0),
+            block(32, (128, 128, 10), 3, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         )  # fmt: skip
     return nn.Sequential(
         block(3, (192, 160, 96), 5, 1, 2), nn.MaxPool2d(3, 2, ceil_mode=True), nn.Dropout(0.0),
@@ -126,6 +145,23 @@ def norms_and_projections(tensors, seed: int) -> tuple[list[float], list[float]]
     return norms, projections
 
 
+def make_optimizer(model: nn.Module, config: dict) -> torch.optim.Optimizer:
+    lr, decay = config["lr"], config["weight_decay"]
+    if "rule" not in config:
+        return torch.optim.SGD(model.parameters(), lr=lr, momentum=config["momentum"], weight_decay=decay)
+    named = dict(model.named_parameters())
+    groups = []
+    for key, parameter in named.items():
+        # As the Caffe networks: biases twice as fast and without decay, the last convolution ten times slower.
+        rate, share = (1.0, 1.0) if key.endswith("weight") else (2.0, 0.0)
+        if key.startswith("5.4."):
+            rate *= 0.1
+        groups.append({"params": [parameter], "lr": lr * rate, "weight_decay": decay * share})
+    if config["rule"] == "adamw":
+        return torch.optim.AdamW(groups)
+    return torch.optim.SGD(groups, momentum=config["momentum"], nesterov=True)
+
+
 def train(name: str, dtype: torch.dtype) -> dict:
     config = CONFIGS[name]
     seed, batch = config["seed"], config["batch"]
@@ -134,21 +170,26 @@ def train(name: str, dtype: torch.dtype) -> dict:
     with torch.no_grad():
         for parameter, value in zip(model.parameters(), start):
             parameter.copy_(value)
-    images, labels = fashion_images() if name == "nin" else cifar_images(seed)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config["lr"],
-        momentum=config["momentum"],
-        weight_decay=config["weight_decay"],
-    )
+    images, labels = cifar_images(seed) if name == "nin-cifar" else fashion_images()
+    optimizer = make_optimizer(model, config)
+
+    def average_of(average, parameter, count):
+        # `count` models were averaged before: the start counts as one.
+        decay = min(config["ema"], (1 + int(count)) / (10 + int(count)))
+        return decay * average + (1 - decay) * parameter
+
+    averaged = torch.optim.swa_utils.AveragedModel(model, avg_fn=average_of) if "ema" in config else None
+    if averaged:
+        averaged.update_parameters(model)
     result = {"losses": []}
-    for step in range(STEPS):
+    for step in range(config.get("steps", STEPS)):
         rows = slice(step * batch, (step + 1) * batch)
         x = torch.from_numpy(images[rows].astype(np.float32)).to(dtype)
         if name == "nin":
             x = nn.functional.interpolate(x, size=(224, 224), mode="bilinear", align_corners=False)
         logits = model(x / 255)
-        loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels[rows].astype(np.int64)))
+        target = torch.from_numpy(labels[rows].astype(np.int64))
+        loss = nn.functional.cross_entropy(logits, target, label_smoothing=config.get("label_smoothing", 0.0))
         optimizer.zero_grad()
         loss.backward()
         result["losses"].append(loss.item())
@@ -158,8 +199,14 @@ def train(name: str, dtype: torch.dtype) -> dict:
             result |= {"gradient_norms": norms, "gradient_projections": projections}
         live = int((logits > 0).any(dim=0).sum())
         print(f"{name} {dtype} step {step}: loss {loss.item():.6f}, {live} classes live", flush=True)
+        if "clip_norm" in config:
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config["clip_norm"])
+            print(f"    gradient norm {norm:.4f}")
         optimizer.step()
-    updates = [after - before for after, before in zip(model.parameters(), start)]
+        if averaged:
+            averaged.update_parameters(model)
+    last = averaged.module if averaged else model
+    updates = [after - before for after, before in zip(last.parameters(), start)]
     norms, projections = norms_and_projections(updates, seed)
     return result | {"update_norms": norms, "update_projections": projections}
 
@@ -175,7 +222,7 @@ def main() -> None:
         parameters = [key for key, _ in build(name).named_parameters()]
         goldens[name] = {
             **CONFIGS[name],
-            "steps": STEPS,
+            "steps": CONFIGS[name].get("steps", STEPS),
             "parameters": parameters,
             "f32": train(name, torch.float32),
             "f64": train(name, torch.float64),

@@ -23,6 +23,7 @@ pub struct Goldens {
     interpolate: Vec<Interpolate>,
     pub sgd: Vec<Sgd>,
     pub adam: Vec<Adam>,
+    pub updates: Vec<Update>,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +47,8 @@ struct CrossEntropy {
     shape: [usize; 2],
     logits: Vec<f32>,
     labels: Vec<u32>,
+    #[serde(default)]
+    label_smoothing: f32,
     loss: f64,
     grad: Vec<f32>,
     probabilities: Vec<f32>,
@@ -77,8 +80,31 @@ pub struct Adam {
     pub betas: [f64; 2],
     pub eps: f64,
     pub weight_decay: f64,
+    #[serde(default)]
+    pub decoupled: bool,
     #[serde(flatten)]
     pub run: Run,
+}
+
+/// A run with parameter groups, clipping and an average; values are those of each group.
+#[derive(Deserialize)]
+pub struct Update {
+    pub name: String,
+    pub rule: String,
+    pub lr: f64,
+    #[serde(default)]
+    pub momentum: f64,
+    #[serde(default)]
+    pub nesterov: bool,
+    pub weight_decay: f64,
+    pub clip_norm: Option<f64>,
+    pub ema: Option<f64>,
+    /// Multipliers of learning rate and weight decay.
+    pub groups: Vec<[f32; 2]>,
+    pub w: Vec<Vec<f32>>,
+    pub grads: Vec<Vec<Vec<f32>>>,
+    pub after: Vec<Vec<Vec<f32>>>,
+    pub average: Vec<Vec<Vec<f32>>>,
 }
 
 /// A run of an optimizer: the start, and for each step the gradient and the parameters behind it.
@@ -213,23 +239,24 @@ fn pools(gpu: &Gpu, target: &Target) -> Result<(), String> {
 
 fn cross_entropy(gpu: &Gpu, target: &Target) -> Result<(), String> {
     let goldens = goldens()?.cross_entropy;
-    if goldens.len() < 10 || !goldens.iter().any(|g| g.logits.contains(&-1e4)) {
+    if goldens.len() < 10 || !goldens.iter().any(|g| g.logits.contains(&-1e4)) || !goldens.iter().any(|g| g.label_smoothing > 0.0) {
         return Err(format!("{} cases", goldens.len()));
     }
     for golden in goldens {
         let [images, classes] = golden.shape;
+        let smoothing = golden.label_smoothing;
         let range = golden.logits.chunks(classes).map(|row| {
             let (low, top) = row.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, top), v| (low.min(*v), top.max(*v)));
             f64::from(top - low)
         });
         let relative = (16.0 + 4.0 * range.fold(0.0, f64::max)) * 2f64.powi(-23);
         let (tolerance, allowed) = (Tolerance::Relative { relative, absolute: 1e-6 }, Allowed::Near(relative, 1e-6));
-        let name = format!("cross entropy of {images} images, {classes} classes, label {}", golden.labels[0]);
+        let name = format!("cross entropy of {images} images, {classes} classes, label {}, smoothing {smoothing}", golden.labels[0]);
         let step = Step { images: images as u32, total_images: images as u32, ..Default::default() };
         let logits = (Fact::activation(images, classes, 1, 1), golden.logits.clone());
         let inputs = vec![logits.clone(), (Fact::index(&[images]), bits(golden.labels.iter().copied()))];
 
-        let rows = run(gpu, target, &name, SoftmaxCrossEntropy, inputs.clone(), step, vec![tolerance])?;
+        let rows = run(gpu, target, &name, SoftmaxCrossEntropy { smoothing }, inputs.clone(), step, vec![tolerance])?;
         let mean = |losses: &mut dyn Iterator<Item = f64>| losses.sum::<f64>() / images as f64;
         let losses = [
             mean(&mut rows.device[0].iter().step_by(4).map(|v| f64::from(*v))),
@@ -247,7 +274,7 @@ fn cross_entropy(gpu: &Gpu, target: &Target) -> Result<(), String> {
             }
         }
 
-        let gradient = run(gpu, target, &name, CrossEntropyBackward, inputs, step, vec![tolerance])?;
+        let gradient = run(gpu, target, &name, CrossEntropyBackward { smoothing }, inputs, step, vec![tolerance])?;
         gradient.compare(&format!("gradient of {name}"), 0, &golden.grad, allowed)?;
         for (n, row) in gradient.device[0].chunks(classes).enumerate() {
             let sum: f64 = row.iter().map(|v| f64::from(*v)).sum();

@@ -7,13 +7,13 @@ use crate::network::{BATCH, SGD, Setup, bits, close, forward_only, gradients, re
 use libtest_mimic::Trial;
 use nin_wgpu::gpu::{Buffers, Gpu, GpuError, OpenOptions, Program, StepUniforms, Submitter};
 use nin_wgpu::kernels::{DeviceClass, Dispatch, MatrixUnits, Step};
-use nin_wgpu::ops::{LossScale, Optimizer};
+use nin_wgpu::ops::{LossScale, Optimizer, WORDS_OF_A_BLOCK};
 use nin_wgpu::passes::{BufferRole, CompileOptions, Pass, PlanOptions, Region, ScheduledDispatch};
 use nin_wgpu::rng::Stream;
 use std::collections::BTreeMap;
 
 const MIXED: CompileOptions = CompileOptions { half: true, fuse: true, recompute: false, plan: PlanOptions { share: true } };
-const ADAM: Optimizer = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-3 };
+const ADAM: Optimizer = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-3, decoupled: false };
 /// A scale at which gradients of the test networks overflow.
 const TOO_LARGE: f32 = (1u32 << 24) as f32;
 
@@ -262,12 +262,13 @@ fn scale_moves(gpu: &Gpu) -> Result<(), String> {
 /// An update with gradients times a power of two is the plain one: SGD's bit for bit, Adam's but for its bias corrections,
 /// which the device works out itself. With an overflow nothing changes.
 fn scaled_updates(gpu: &Gpu) -> Result<(), String> {
-    let words = 777;
+    let words: usize = 777;
     let mut rng = Stream::new(3, 0, 0, 9);
     let mut numbers = |scale: f32| (0..words).map(|_| rng.uniform_in(-1.0, 1.0) * scale).collect::<Vec<f32>>();
     let (parameters, gradients, velocity) = (numbers(1.0), numbers(0.1), numbers(0.3));
     let square: Vec<f32> = velocity.iter().map(|v| v * v).collect();
     let as_words = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+    let multipliers = as_words(&[0.5, 2.0].repeat(words.div_ceil(WORDS_OF_A_BLOCK)));
     let plain_sgd = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 1e-3 };
     for rule in [plain_sgd, SGD, ADAM] {
         let count = rule.state_buffers().len();
@@ -283,13 +284,15 @@ fn scaled_updates(gpu: &Gpu) -> Result<(), String> {
             let states: Vec<BufferRole> = (0..count).map(BufferRole::OptimizerState).collect();
             let mut buffers: Vec<(BufferRole, &[u32])> =
                 vec![(BufferRole::Parameters, &contents[0]), (BufferRole::Gradients, &gradients), (STATE, &scaling)];
+            buffers.push((BufferRole::Multipliers, &multipliers));
             buffers.extend(states.iter().zip(&contents[1..]).map(|(role, words)| (*role, &words[..])));
             let bench = Bench::new(gpu, &buffers).map_err(text)?;
             let regions: Vec<Region> = states.iter().map(|role| region(*role, words)).collect();
             let (w, g) = (region(BufferRole::Parameters, words), region(BufferRole::Gradients, words));
+            let by = region(BufferRole::Multipliers, multipliers.len());
             let dispatch = match scale {
-                None => rule.dispatch(words, w, g, &regions),
-                Some(_) => rule.dispatch_scaled(words, w, g, &regions, region(STATE, scaling.len())),
+                None => rule.dispatch(words, w, g, &regions, by),
+                Some(_) => rule.dispatch_scaled(words, w, g, &regions, by, region(STATE, scaling.len())),
             };
             bench.run(step, vec![dispatch]).map_err(text)?;
             [BufferRole::Parameters].iter().chain(&states).map(|role| bench.read(*role, words).map_err(text)).collect()

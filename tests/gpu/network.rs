@@ -6,7 +6,7 @@ use nin_wgpu::data::{Batch, InMemory, Order, Source};
 use nin_wgpu::gpu::{Gpu, OpenOptions};
 use nin_wgpu::graph::{ValueKind, interpret};
 use nin_wgpu::kernels::{DeviceClass, Step};
-use nin_wgpu::models::{InputOptions, Model, ModelOptions, Purpose, network};
+use nin_wgpu::models::{InputOptions, Model, ModelOptions, Purpose, Training, network};
 use nin_wgpu::ops::{Augment, LossScale, Optimizer};
 use nin_wgpu::passes::{CompileOptions, PlanOptions, precision};
 use nin_wgpu::rng::Stream;
@@ -80,8 +80,12 @@ impl Setup {
     }
 
     pub fn engine_with(&self, gpu: &Gpu, rule: Optimizer, max_pass: usize, switches: CompileOptions) -> Result<TrainEngine, String> {
+        self.engine_for(gpu, Training { optimizer: rule, ..Training::default() }, max_pass, switches)
+    }
+
+    pub fn engine_for(&self, gpu: &Gpu, training: Training, max_pass: usize, switches: CompileOptions) -> Result<TrainEngine, String> {
         let tensors: Vec<_> = self.parameters.iter().collect();
-        TrainEngine::new(gpu, self.model, &self.options, &self.input, rule, BATCH, max_pass, &tensors, None, switches)
+        TrainEngine::new(gpu, self.model, &self.options, &self.input, training, BATCH, max_pass, &tensors, None, switches)
             .map_err(|e| e.to_string())
     }
 
@@ -120,7 +124,9 @@ pub fn gradients(gpu: &Gpu, name: &str, side: usize, switches: CompileOptions) -
     engine.finish(gpu, &mut results).map_err(|e| e.to_string())?;
     let got = engine.download_gradients(gpu).map_err(|e| e.to_string())?;
 
-    let mut network = network(setup.model, &setup.options, &setup.input, Purpose::Train, BATCH, BATCH).map_err(|e| e.to_string())?;
+    let training = Training::default();
+    let network = network(setup.model, &setup.options, &setup.input, Purpose::Train, BATCH, BATCH, &training);
+    let mut network = network.map_err(|e| e.to_string())?;
     let mut inputs = BTreeMap::new();
     if let Some(id) = if switches.half { precision(&mut network.graph) } else { None } {
         let fact = network.graph.fact(id);
@@ -217,13 +223,14 @@ pub fn resident(gpu: &Gpu, switches: CompileOptions) -> Result<(), String> {
                 Some(images)
             }
         };
+        let (training, images) = (Training { optimizer: SGD, ..Training::default() }, images.as_ref());
         let engine =
-            TrainEngine::new(gpu, setup.model, &setup.options, &setup.input, SGD, BATCH, max_pass, &tensors, images.as_ref(), switches);
+            TrainEngine::new(gpu, setup.model, &setup.options, &setup.input, training, BATCH, max_pass, &tensors, images, switches);
         let mut engine = engine.map_err(|e| e.to_string())?;
         let mut results = Vec::new();
         let mut number = 0;
         for epoch in 0..2 {
-            let batches = epoch_batches(images.as_ref(), &source, BATCH, Order::Shuffled { seed: 5 }, epoch, 0);
+            let batches = epoch_batches(images, &source, BATCH, Order::Shuffled { seed: 5 }, epoch, 0);
             for batch in batches.map_err(|e| e.to_string())? {
                 let batch = batch.map_err(|e| e.to_string())?;
                 engine.step(gpu, &batch, number, epoch, 5, 0.02, false, &mut results).map_err(|e| e.to_string())?;

@@ -9,7 +9,7 @@ use nin_wgpu::gpu::tuner::{Candidate, Finding, Identity, TuneOptions, TuningCach
 use nin_wgpu::gpu::verify::{run_case, run_outputs};
 use nin_wgpu::graph::{Case, Lowered};
 use nin_wgpu::kernels::{Choice, Choices, DeviceClass, MatrixUnits, Problem, Target};
-use nin_wgpu::models::{InputOptions, Model, Purpose, compile};
+use nin_wgpu::models::{InputOptions, Model, Purpose, Training, compile};
 use nin_wgpu::ops::conv2d::{Direction, ShapeCase, Task, exact_case, exact_half_case, real_case};
 use nin_wgpu::passes::CompileOptions;
 use nin_wgpu::shape::{Element, Window};
@@ -238,7 +238,7 @@ fn a_model_poses_each_problem_once(gpu: &Gpu) -> Result<(), String> {
     let model = Model::find("nin-small").ok_or("no model")?;
     let options = model.defaults.clone();
     let input = InputOptions::plain(&options);
-    let network = compile(model, &options, &input, Purpose::Train, 4, 4, 1, gpu.target(), CompileOptions::default());
+    let network = compile(model, &options, &input, Purpose::Train, 4, 4, &Training::default(), gpu.target(), CompileOptions::default());
     let posed = problems(&network.map_err(|error| error.to_string())?.compiled.graph);
     let layers: usize = posed.iter().map(|posed| posed.layers.len()).sum();
     // Nine convolutions forward, as many weight gradients, and one input gradient less.

@@ -4,7 +4,7 @@
 
 use nin_wgpu::graph::{Value, ValueKind};
 use nin_wgpu::kernels::{BindingKind, DeviceClass, Target};
-use nin_wgpu::models::{BuildError, CompiledNetwork, InputOptions, MODELS, Model, Purpose, compile, compiled};
+use nin_wgpu::models::{BuildError, CompiledNetwork, InputOptions, MODELS, Model, Purpose, Training, compile, compiled};
 use nin_wgpu::passes::{BufferRole, CompileOptions, Compiled, PlanOptions, Region};
 use nin_wgpu::shape::{Element, Layout};
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ fn network_for(
     switches: CompileOptions,
 ) -> Result<CompiledNetwork, BuildError> {
     let model = model(name);
-    compiled(model, &model.defaults, batch, 0, target, purpose, switches)
+    compiled(model, &model.defaults, batch, &Training::default(), target, purpose, switches)
 }
 
 /// Every model, purpose and device class at a few batch sizes, with what to call it.
@@ -178,7 +178,7 @@ fn sharing_saves_memory_and_changes_no_kernel_order() {
         let build = |share| {
             let switches = CompileOptions { plan: PlanOptions { share }, ..Default::default() };
             let input = InputOptions::plain(&model.defaults);
-            compile(model, &model.defaults, &input, Purpose::Train, 4, 4, 0, &target, switches).unwrap().compiled
+            compile(model, &model.defaults, &input, Purpose::Train, 4, 4, &Training::default(), &target, switches).unwrap().compiled
         };
         let (shared, apart) = (build(true), build(false));
         assert!(shared.plan.bytes() < apart.plan.bytes(), "{name}");

@@ -7,5 +7,6 @@ mod fetch;
 #[path = "../loopback.rs"]
 mod loopback;
 mod memory;
+mod schedules;
 mod shaders;
 mod summary;

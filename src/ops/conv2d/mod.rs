@@ -73,14 +73,18 @@ impl Op for Conv2d {
         let Some(dy) = gradient.output_gradients[0] else { return Ok(vec![None; 3]) };
         let (x, weight) = (gradient.inputs[0], gradient.inputs[1]);
         let [_, _, h, w] = gradient.input_fact(0).shape.four();
-        let backward_weight = Arc::new(Conv2dBackwardWeight { window: self.window });
-        let weights = gradient.graph.add_node(gradient.path, backward_weight, &[x, dy])?;
+        let weights = if gradient.wanted[1] || gradient.wanted[2] {
+            let backward_weight = Arc::new(Conv2dBackwardWeight { window: self.window });
+            gradient.graph.add_node(gradient.path, backward_weight, &[x, dy])?.into_iter().map(Some).collect()
+        } else {
+            vec![None; 2]
+        };
         let dx = if gradient.wanted[0] {
             Some(gradient.node(Conv2dBackwardInput { window: self.window, input: [h, w], mask: false }, &[dy, weight])?)
         } else {
             None
         };
-        Ok(vec![dx, Some(weights[0]), Some(weights[1])])
+        Ok(vec![dx, weights[0], weights[1]])
     }
 
     fn lower(&self, node: &Lowering<'_>) -> Lowered {

@@ -20,6 +20,7 @@ fn example(step: u64) -> Checkpoint {
         ],
         loss_scale: Some(LossScale { scale: 4096.0, good_steps: 9, skipped_steps: 2, bias_corrections: [0.1, 1e-3] }),
         best_accuracy: Some(0.1 + 0.2),
+        progress: Progress { best_loss: Some(0.7 - 0.1), bad_epochs: 2, reductions: 1, epochs_since_best: 3 },
         sums: RunningSums {
             epoch_loss: 0.1 + 0.7,
             epoch_correct: 99,

@@ -5,7 +5,7 @@ use crate::data::{Batch, DataError};
 use crate::gpu::{Buffers, DispatchTime, Gpu, GpuError, ReadbackRing, Submitter};
 use crate::graph::Graph;
 use crate::kernels::{Step, Target};
-use crate::models::{CompiledNetwork, InputOptions, Memory, Model, ModelOptions, Purpose, READBACKS, compile};
+use crate::models::{CompiledNetwork, InputOptions, Memory, Model, ModelOptions, Purpose, READBACKS, Training, compile};
 use crate::passes::{BufferRole, CompileOptions};
 use crate::train::TrainError;
 use crate::train::resident::ResidentImages;
@@ -53,7 +53,7 @@ impl ForwardEngine {
         let input = &located(input, resident);
         let compile_for = |batch| {
             let target = gpu.remaining_target(parameters.arena.bytes + resident.map_or(0, ResidentImages::bytes));
-            compile(model, options, input, purpose, batch, batch, 0, &target, switches)
+            compile(model, options, input, purpose, batch, batch, &Training::default(), &target, switches)
         };
         let mut network = compile_for(batch)?;
         if network.micro_batch < batch {
@@ -62,8 +62,8 @@ impl ForwardEngine {
         Self::load(gpu, network, parameters, resident, None, options.classes, purpose)
     }
 
-    /// As [`ForwardEngine::new`], with the parameters of `trained` and in the memory of its temporaries: the two must not run at
-    /// once. Takes fewer images at a time where the memory budget leaves too little.
+    /// As [`ForwardEngine::new`], with the parameters of `trained`, averaged where it does so, and in the memory of its
+    /// temporaries: the two must not run at once. Takes fewer images at a time where the memory budget leaves too little.
     #[allow(clippy::too_many_arguments)]
     pub fn beside(
         gpu: &Gpu,
@@ -78,14 +78,15 @@ impl ForwardEngine {
     ) -> Result<Self, TrainError> {
         let input = &located(input, resident);
         let target = Target { memory_budget: None, ..gpu.target().clone() };
+        let parameters = trained.averaged()?;
         loop {
-            let network = compile(model, options, input, purpose, batch, batch, 0, &target, switches)?;
+            let network = compile(model, options, input, purpose, batch, batch, &Training::default(), &target, switches)?;
             if network.micro_batch < batch {
                 batch = network.micro_batch;
                 continue;
             }
             let lender = Some(&trained.loaded.buffers);
-            match Self::load(gpu, network, &trained.parameters, resident, lender, options.classes, purpose) {
+            match Self::load(gpu, network, &parameters, resident, lender, options.classes, purpose) {
                 Err(TrainError::Gpu(GpuError::OverBudget { .. })) if batch > 1 => batch = batch.div_ceil(2),
                 other => return other,
             }

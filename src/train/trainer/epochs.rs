@@ -30,7 +30,7 @@ struct Tested {
 impl Run {
     /// Trains until the epochs are done, or `stop` is set: true then, with everything saved.
     pub(super) fn train(&mut self, gpu: &Gpu, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<bool, TrainError> {
-        while self.epoch < u64::from(self.config.epochs) {
+        while !self.is_over() {
             if self.train_epoch(gpu, observer, stop)? || self.finish_epoch(gpu, observer, stop)? {
                 self.metrics.sync()?;
                 self.save(gpu)?;
@@ -38,6 +38,11 @@ impl Run {
             }
         }
         Ok(false)
+    }
+
+    /// Whether no epoch is left to train.
+    fn is_over(&self) -> bool {
+        self.epoch >= u64::from(self.config.epochs) || self.progress.stops_early(&self.config)
     }
 
     pub(super) fn order(&self) -> Order {
@@ -54,7 +59,7 @@ impl Run {
         read_back: bool,
         results: &mut Vec<StepResult>,
     ) -> Result<(), TrainError> {
-        let rate = learning_rate(&self.config, number, self.steps_per_epoch() as u64) as f32;
+        let rate = learning_rate(&self.config, &self.progress, number, self.steps_per_epoch() as u64) as f32;
         self.engine.step(gpu, batch, number, epoch as u32, self.config.seed, rate, read_back, results)
     }
 
@@ -166,6 +171,7 @@ impl Run {
             self.best_accuracy = Some(test_acc);
             self.best_predictions = Some(predictions);
         }
+        let falls = self.progress.finish_epoch(&self.config, if test_loss.is_nan() { line.train_loss } else { test_loss }, is_best);
         self.epoch += 1;
         self.step_in_epoch = 0;
         let RunningSums { line_loss, line_steps, .. } = self.sums;
@@ -176,7 +182,7 @@ impl Run {
         let drawn = plot::write(&self.dir.metrics(), &self.dir.curves(), self.steps_per_epoch() as u64);
         self.tolerate(drawn, observer);
         self.keep_epoch(gpu, is_best)?;
-        if self.epoch == u64::from(self.config.epochs) {
+        if self.is_over() {
             self.metrics.sync()?;
             self.save(gpu)?;
         } else if !is_dead {
@@ -203,8 +209,25 @@ impl Run {
             self.tolerate(logged, observer);
         }
         observer.epoch(&line, is_best);
+        self.say_progress(falls, observer);
         self.last = Some(line);
         Ok(false)
+    }
+
+    fn say_progress(&mut self, falls: bool, observer: &mut dyn Observer) {
+        let mut said = Vec::new();
+        if falls {
+            said.push(format!("the loss has not fallen for {} epochs: the learning rate does", self.config.patience + 1));
+        }
+        if self.progress.stops_early(&self.config) {
+            let epochs = self.progress.epochs_since_best;
+            said.push(format!("stopped early: no better test accuracy for {epochs} epoch{}", if epochs == 1 { "" } else { "s" }));
+        }
+        for text in said {
+            observer.note(&text);
+            let logged = self.log.line(&text);
+            self.tolerate(logged, observer);
+        }
     }
 
     /// Runs the test images; `None` where `stop` came first.

@@ -3,6 +3,7 @@
 use super::diagnosis::not_finite;
 use super::{Observer, Run};
 use crate::gpu::Gpu;
+use crate::models::EMA_STATE;
 use crate::ops::LossScale;
 use crate::train::checkpoint::{Checkpoint, RunningSums};
 use crate::train::divergence::{Divergence, Origin, Symptom};
@@ -79,7 +80,7 @@ impl Run {
         if paths.is_empty() {
             return Ok(());
         }
-        let parameters = self.engine.download(gpu)?;
+        let parameters = self.engine.averaged()?.download(gpu, self.engine.graph())?;
         for path in paths {
             self.saver.unsaved.retain(|(other, _)| *other != path);
             self.saver.unsaved.push((path, parameters.clone()));
@@ -117,7 +118,8 @@ impl Run {
             self.saver.unsaved.remove(0);
         }
         self.dir.remove_old_epochs(self.epoch, self.config.keep);
-        weights::save_as(&self.dir.last_weights(), &parameters, Some(&self.metadata), element)?;
+        let average = optimizer.iter().find(|(kind, _)| kind == EMA_STATE).map(|(_, average)| average);
+        weights::save_as(&self.dir.last_weights(), average.unwrap_or(&parameters), Some(&self.metadata), element)?;
         self.checkpoint(parameters, optimizer, loss_scale).save(&self.dir.state())?;
         self.saver.saved_step = self.step;
         Ok(())
@@ -137,6 +139,7 @@ impl Run {
             optimizer,
             loss_scale,
             best_accuracy: self.best_accuracy.filter(|accuracy| accuracy.is_finite()),
+            progress: self.progress,
             sums: self.sums,
             seed: self.config.seed,
             config_hash: self.config.hash(),
