@@ -8,7 +8,7 @@
 //! - `step`: `lr * step_gamma ^ floor(epoch / step_epochs)`, `epoch` counted from 0 at the start of
 //!   the run (`torch.optim.lr_scheduler.StepLR`);
 //! - `plateau`: `lr * step_gamma ^ reductions`, one for every time that the loss has not fallen for more than `patience` epochs
-//!   ([`Progress`], `ReduceLROnPlateau`);
+//!   ([`Progress`], `ReduceLROnPlateau`), as long as a reduction is more than 1e-8;
 //! - `one-cycle`, whose warm-up is its own: along half a cosine from `lr / 25` up to `lr` over `W` updates, or `0.3 T` without a
 //!   warm-up, and down to `lr / 25 / 10000` at the last update (`OneCycleLR` of PyTorch with its defaults, momentum constant);
 //! - `cosine`: `lr / 2 * (1 + cos(pi * (t - W) / (T - W)))`, which is `lr` right after the warm-up
@@ -44,9 +44,20 @@ pub fn learning_rate(config: &TrainConfig, progress: &Progress, step: u64, steps
             let way = (done - warmup) / (total - warmup);
             config.lr / 2.0 * (1.0 + (std::f64::consts::PI * way).cos())
         }
-        Schedule::Plateau => config.lr * config.step_gamma.powf(f64::from(progress.reductions)),
+        Schedule::Plateau => plateau(config, progress.reductions),
         Schedule::OneCycle => unreachable!("has its own warm-up"),
     }
+}
+
+/// Least reduction on a plateau: the `eps` of `ReduceLROnPlateau`.
+const LEAST_REDUCTION: f64 = 1e-8;
+
+fn plateau(config: &TrainConfig, reductions: u32) -> f64 {
+    let rates = std::iter::successors(Some(config.lr), |rate| {
+        let next = rate * config.step_gamma;
+        (rate - next > LEAST_REDUCTION).then_some(next)
+    });
+    rates.take(reductions as usize + 1).last().unwrap_or(config.lr)
 }
 
 /// Share of a one-cycle run in which the rate rises.

@@ -45,6 +45,15 @@ const SETTINGS: &[(&str, Change)] = &[
         (config.schedule, config.step_epochs, config.warmup_epochs) = (Schedule::Step, 1, 0.0);
         (config.nesterov, config.dropout, config.seed) = (false, 0.5, 11);
     }),
+    ("clipped, averaged and smoothed on a plateau", |config| {
+        (config.clip_norm, config.ema, config.label_smoothing) = (Some(0.5), Some(0.9), 0.1);
+        (config.schedule, config.step_gamma, config.patience, config.early_stop) = (Schedule::Plateau, 0.5, 0, Some(9));
+    }),
+    ("adamw in one cycle, the first block frozen", |config| {
+        (config.optimizer, config.momentum, config.nesterov, config.lr) = (Optimizer::AdamW, 0.0, false, 1e-3);
+        (config.schedule, config.bias_lr, config.bias_decay) = (Schedule::OneCycle, 2.0, 0.0);
+        config.freeze = vec!["0".into()];
+    }),
 ];
 
 /// Updates after which a run is stopped: in both epochs, and where one ends.
