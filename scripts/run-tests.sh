@@ -4,10 +4,11 @@
 #   scripts/run-tests.sh
 #
 #   1. `cargo test --release` on the adapter the program chooses by itself (llvmpipe without a GPU);
-#   2. the suites that use a device once more on SwiftShader, a driver with other limits;
-#   3. every expanded shader through Tint.
+#   2. the programs in examples/;
+#   3. the suites that use a device once more on SwiftShader, a driver with other limits;
+#   4. every expanded shader through Tint.
 # A part whose tools this machine cannot have is reported as skipped, never as passed.
-# DEVICE_SUITES (environment) names the test targets of part 2; default: every target whose name
+# DEVICE_SUITES (environment) names the test targets of part 3; default: every target whose name
 # begins with `gpu`, and where there is none, all of them.
 # Exit codes: 0 nothing failed; 1 a part failed (the later ones still ran).
 set -euo pipefail
@@ -59,6 +60,18 @@ if [ -s "$tools/python" ]; then
 fi
 
 part "tests" cargo test --release
+
+examples() {
+  local run
+  run=$(mktemp -d)
+  cargo run --release --quiet --example train -- "$run/shapes" &&
+    cargo run --release --quiet --example infer -- assets/samples/*.png &&
+    cargo run --release --quiet --example infer -- --weights "$run/shapes/best.safetensors" assets/samples/drawing-t-shirt.png
+  local status=$?
+  rm -rf "$run"
+  return "$status"
+}
+part "examples" examples
 
 if [ -e "$tools/swiftshader.skipped" ]; then
   skipped "tests on SwiftShader" swiftshader

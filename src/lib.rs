@@ -2,6 +2,8 @@
 //!
 //! Modules are listed in the order in which they may import each other: a later one uses earlier ones, never the
 //! reverse, and only [`gpu`] names wgpu.
+//!
+//! Programs that train or use networks need [`Trainer`], [`Model`] and [`Dataset`] only, see [`api`].
 #![warn(missing_docs)]
 
 pub mod files;
@@ -18,4 +20,7 @@ pub mod models;
 pub mod data;
 pub mod weights;
 pub mod train;
+pub mod api;
 pub mod cli;
+
+pub use api::{Classifier, Dataset, Model, Trainer};

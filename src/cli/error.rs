@@ -146,6 +146,7 @@ fn of_gpu(error: &GpuError) -> u8 {
         GpuError::OutOfMemory(_) | GpuError::OverLimit { .. } | GpuError::OverBudget { .. } | GpuError::MissingFeature { .. } => {
             OUT_OF_MEMORY
         }
+        GpuError::WrongHalf { .. } => Exit::CheckFailed.code(),
         GpuError::Refused(_) => Exit::FAILED,
     }
 }

@@ -8,12 +8,13 @@ use super::model_args::count;
 use super::progress::Counter;
 use super::table::{Align, Table};
 use super::tuning::{TuneArgs, Workload, trusted};
-use super::weights_args::{ReadyWeights, WeightsArgs};
+use super::weights_args::WeightsArgs;
 use crate::data::{self, Dataset, OpenOptions, Split};
 use crate::models::{Purpose, Training};
 use crate::train::config::{Precision, TrainConfig};
 use crate::train::fit::VAL_SPLIT;
 use crate::train::predict::{Evaluation, predictions};
+use crate::train::trained::TrainedModel;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -92,13 +93,13 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         context.note(&format!("note: {note}"));
     }
     let source = Arc::clone(dataset.split(split));
-    check_fit(&ready, &dataset, split)?;
+    ready.check_fit(&dataset, split)?;
     if dataset.classes != ready.classes && !ready.classes.iter().enumerate().all(|(index, name)| *name == index.to_string()) {
         context.note("note: the data set calls its classes otherwise than the weights do; they are compared by position");
     }
 
     let batch = args.batch_size.min(source.len());
-    let ReadyWeights { file, model, options, preprocess, .. } = &ready;
+    let TrainedModel { file, model, options, preprocess, .. } = &ready;
     let mut gpu = args.tune.open_gpu(context, budget, false, |_| {
         Ok(Workload {
             model,
@@ -128,7 +129,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 /// Opens the data set with only the wanted split read.
-fn open(args: &Args, split: Split, ready: &ReadyWeights) -> Result<Dataset, Failure> {
+fn open(args: &Args, split: Split, ready: &TrainedModel) -> Result<Dataset, Failure> {
     let [height, width] = ready.preprocess.size;
     let recipe = ready.recipe.as_deref().and_then(|text| TrainConfig::from_toml(text).ok());
     let (trained_split, seed) = recipe.map_or((None, 0), |config| (config.val_split, config.seed));
@@ -148,34 +149,6 @@ fn open(args: &Args, split: Split, ready: &ReadyWeights) -> Result<Dataset, Fail
         follow_colour: false,
     };
     Ok(data::open(&args.data, &options)?)
-}
-
-fn check_fit(ready: &ReadyWeights, dataset: &Dataset, split: Split) -> Result<(), Failure> {
-    let source = dataset.split(split);
-    let path = dataset.path.display();
-    if source.is_empty() {
-        return Err(Failure::BadData(format!("{path}: there are no {} images; try the other --split", split.name())));
-    }
-    let [channels, height, width] = source.shape();
-    let wanted = ready.preprocess.channels;
-    if channels != wanted {
-        let [model_height, model_width] = ready.preprocess.size;
-        return Err(Failure::BadData(format!(
-            "{path}: the images are {}, but layer 0.0 of {} takes {}: {wanted} channels, not {channels}",
-            format::shape(&[channels, height, width]),
-            ready.file.source,
-            format::shape(&[wanted, model_height, model_width]),
-        )));
-    }
-    if source.classes() > ready.options.classes {
-        return Err(Failure::BadData(format!(
-            "{path}: the data set has {} classes, but {} knows {}",
-            source.classes(),
-            ready.file.source,
-            ready.options.classes
-        )));
-    }
-    Ok(())
 }
 
 /// Most classes for which every class gets a line.

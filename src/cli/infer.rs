@@ -9,13 +9,14 @@ use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
 use super::tuning::{TuneArgs, Workload, trusted};
-use super::weights_args::{ReadyWeights, WeightsArgs};
+use super::weights_args::WeightsArgs;
 use crate::data::DataError;
 use crate::data::framing::{Target, prepare};
 use crate::data::inputs::{Input, expand};
 use crate::models::{Purpose, Training};
 use crate::train::config::Precision;
 use crate::train::predict::Predictor;
+use crate::train::trained::TrainedModel;
 use crate::weights::one_line;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -158,7 +159,7 @@ fn decoders(pictures: usize) -> Result<rayon::ThreadPool, Failure> {
 }
 
 /// Decodes a picture and brings it to the model's size; the error is a message that names it.
-fn read(asked: &Asked, weights: &ReadyWeights) -> Result<Vec<u8>, String> {
+fn read(asked: &Asked, weights: &TrainedModel) -> Result<Vec<u8>, String> {
     let input = asked.input.as_ref().map_err(ToString::to_string)?;
     let [height, width] = weights.preprocess.size;
     let target = Target { height, width, channels: weights.preprocess.channels, polarity: weights.preprocess.polarity };
@@ -174,7 +175,7 @@ fn read(asked: &Asked, weights: &ReadyWeights) -> Result<Vec<u8>, String> {
 struct Device<'a> {
     context: &'a Context,
     tune: TuneArgs,
-    weights: &'a ReadyWeights,
+    weights: &'a TrainedModel,
     /// Pictures that were asked for.
     pictures: usize,
     precision: Precision,
@@ -190,7 +191,7 @@ impl Device<'_> {
         let (gpu, predictor) = match &mut self.opened {
             Some(opened) => opened,
             None => {
-                let ReadyWeights { file, model, options, preprocess, .. } = self.weights;
+                let TrainedModel { file, model, options, preprocess, .. } = self.weights;
                 let batch = BATCH.min(self.pictures);
                 let purpose = Purpose::Infer { runs: self.pictures.div_ceil(batch) };
                 let mut gpu = self.tune.open_gpu(self.context, self.memory_budget, false, |_| {

@@ -13,7 +13,6 @@ mod data_fetch;
 mod data_info;
 mod devices;
 mod dump;
-mod embedded;
 mod error;
 mod eval;
 mod format;

@@ -127,6 +127,7 @@ fn request(args: &Args) -> Result<TrainRequest, Failure> {
         batch_size_auto,
         lose_device_at: lose_device_at()?,
         follow: args.follows_pictures(),
+        dataset: None,
     })
 }
 

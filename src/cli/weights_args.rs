@@ -1,14 +1,14 @@
 //! `--weights` and what has to be said about weights that do not say it themselves.
 
 use super::context::Context;
-use super::embedded;
 use super::error::Failure;
 use super::format;
 use super::model_args::{AdaptArgs, model};
 use crate::data::framing::Polarity;
-use crate::models::{MODELS, Model, ModelOptions};
+use crate::models::{Model, ModelOptions};
 use crate::train::config::TrainConfig;
-use crate::weights::{Metadata, Preprocess, WeightFile, load};
+use crate::train::trained::TrainedModel;
+use crate::weights::{Metadata, Preprocess, WeightFile, embedded, load};
 use std::path::PathBuf;
 
 /// Which weights to use.
@@ -30,26 +30,10 @@ pub struct WeightsArgs {
     std: Option<Vec<f32>>,
 }
 
-/// Weights and everything needed to use them.
-pub struct ReadyWeights {
-    /// The tensors.
-    pub file: WeightFile,
-    /// The model they are for.
-    pub model: &'static Model,
-    /// What the model is adapted to; no dropout.
-    pub options: ModelOptions,
-    /// How pictures become its input.
-    pub preprocess: Preprocess,
-    /// Name of each class.
-    pub classes: Vec<String>,
-    /// Where the weights come from, as far as the file says it.
-    pub recipe: Option<String>,
-}
-
 impl WeightsArgs {
     /// Reads the weights. A file that says what it is needs no flags and takes none that contradict it; of another
     /// file the rest is assumed and noted on stderr.
-    pub fn load(&self, context: &Context) -> Result<ReadyWeights, Failure> {
+    pub fn load(&self, context: &Context) -> Result<TrainedModel, Failure> {
         let mut file = match &self.weights {
             Some(path) => load(path)?,
             None => embedded::weights()?,
@@ -64,16 +48,9 @@ impl WeightsArgs {
         }
     }
 
-    fn described(&self, file: WeightFile, metadata: Metadata) -> Result<ReadyWeights, Failure> {
-        let source = &file.source;
-        let Some(model) = Model::find(&metadata.model) else {
-            let known: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
-            return Err(Failure::BadData(format!(
-                "{source}: weights of the model '{}', which is not known here; the models are {}",
-                metadata.model,
-                known.join(", ")
-            )));
-        };
+    fn described(&self, file: WeightFile, metadata: Metadata) -> Result<TrainedModel, Failure> {
+        let ready = TrainedModel::described(file, metadata)?;
+        let (source, model) = (&ready.file.source, ready.model);
         if let Some(other) = self.model.filter(|other| other.name != model.name) {
             return Err(Failure::BadData(format!("{source}: weights of {}, not of --model {}", model.name, other.name)));
         }
@@ -87,12 +64,10 @@ impl WeightsArgs {
         if let Some((flag, _)) = flags.iter().find(|(_, is_given)| *is_given) {
             return Err(Failure::Usage(format!("{flag} is for weights without metadata, but {source} says it itself; leave it out")));
         }
-        let Metadata { classes, preprocess, recipe, .. } = metadata;
-        let options = ModelOptions { classes: classes.len(), in_channels: preprocess.channels, image_size: preprocess.size, dropout: 0.0 };
-        Ok(ReadyWeights { file, model, options, preprocess, classes, recipe })
+        Ok(ready)
     }
 
-    fn assumed(&self, file: WeightFile) -> Result<ReadyWeights, Failure> {
+    fn assumed(&self, file: WeightFile) -> Result<TrainedModel, Failure> {
         let Some(model) = self.model else {
             return Err(Failure::Usage(format!("{} does not say which model it is for; name it with --model", file.source)));
         };
@@ -120,7 +95,7 @@ impl WeightsArgs {
             polarity: Polarity::Any,
         };
         let classes = (0..options.classes).map(|index| index.to_string()).collect();
-        Ok(ReadyWeights { file, model, options, preprocess, classes, recipe: None })
+        Ok(TrainedModel { file, model, options, preprocess, classes, recipe: None })
     }
 }
 
@@ -136,7 +111,7 @@ fn ends(model: &Model, file: &WeightFile) -> Result<(Option<usize>, Option<usize
     Ok((extent(first, 1), extent(last, 0)))
 }
 
-fn assumption(ready: &ReadyWeights) -> String {
+fn assumption(ready: &TrainedModel) -> String {
     let list = |values: &[f32]| values.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
     let [height, width] = ready.preprocess.size;
     format!(

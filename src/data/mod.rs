@@ -149,6 +149,32 @@ impl std::fmt::Debug for Dataset {
 }
 
 impl Dataset {
+    /// A named set, or a folder with a folder of pictures for each class; [`open`] has the details.
+    pub fn open(data: &str, options: &OpenOptions) -> Result<Self, DataError> {
+        open(data, options)
+    }
+
+    /// Images of your own: their classes by label, and two splits of images of one shape. [`InMemory`] makes a split of bytes;
+    /// an empty test split leaves measuring out.
+    pub fn of(
+        name: impl Into<String>,
+        classes: Vec<String>,
+        train: impl Source + 'static,
+        test: impl Source + 'static,
+    ) -> Result<Self, DataError> {
+        let (train, test): (Arc<dyn Source>, Arc<dyn Source>) = (Arc::new(train), Arc::new(test));
+        if train.shape() != test.shape() || train.classes().max(test.classes()) > classes.len() {
+            let (shapes, labels) = ([train.shape(), test.shape()], [train.classes(), test.classes()]);
+            return Err(DataError::Setting(format!(
+                "the splits have shapes {shapes:?} and {labels:?} classes, which must be one shape and at most the {} that have names",
+                classes.len()
+            )));
+        }
+        let name = name.into();
+        let path = PathBuf::from(&name);
+        Ok(Dataset { name, path, classes, train, test, notes: Vec::new(), unreadable: None, val_split: None })
+    }
+
     /// One of the splits.
     pub fn split(&self, split: Split) -> &Arc<dyn Source> {
         match split {
@@ -175,4 +201,19 @@ fn check_buffer(pixels: &[u8], shape: [usize; 3]) -> Result<(), DataError> {
         return Ok(());
     }
     Err(DataError::Setting(format!("a buffer of {} bytes for an image of {shape:?} (C, H, W), which takes {wanted}", pixels.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_images_need_one_shape_and_a_name_for_every_class() {
+        let images = |shape: [usize; 3], classes| InMemory::new(shape, classes, vec![0; shape.iter().product()], vec![0]).unwrap();
+        let names = || vec!["a".to_string(), "b".to_string()];
+        let dataset = Dataset::of("own", names(), images([1, 2, 3], 2), InMemory::empty([1, 2, 3], 2)).unwrap();
+        assert_eq!((dataset.shape(), dataset.train.len(), dataset.test.len()), ([1, 2, 3], 1, 0));
+        assert!(Dataset::of("own", names(), images([1, 2, 3], 2), images([1, 3, 2], 2)).is_err());
+        assert!(Dataset::of("own", names(), images([1, 2, 3], 3), images([1, 2, 3], 2)).is_err());
+    }
 }

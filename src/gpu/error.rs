@@ -48,6 +48,14 @@ pub enum GpuError {
         /// wgpu's name of the feature.
         feature: &'static str,
     },
+    /// Kernels in half precision give wrong results here.
+    #[error("{adapter} computes wrongly in half precision ({reason}); use precision f32")]
+    WrongHalf {
+        /// Name of the adapter.
+        adapter: String,
+        /// What it gets wrong.
+        reason: String,
+    },
     /// A buffer would exceed the memory budget.
     #[error(
         "{what} takes {bytes} bytes beside the {in_use} in use, over the memory budget of {budget}; raise --memory-budget, or use a \

@@ -40,14 +40,19 @@ pub(super) fn open_data(config: &TrainConfig, follow: Follow) -> Result<Dataset,
         max_bad: config.max_bad,
         follow_colour: follow.channels,
     };
-    let dataset = data::open(&config.data, &options)?;
-    if dataset.train.is_empty() {
-        let reason = format!("{} holds no training images", dataset.path.display());
-        return Err(ConfigError { flag: "--data", reason }.into());
-    }
+    let dataset = require_images(data::open(&config.data, &options)?)?;
     if config.val_split.is_some_and(|share| share > 0.0) && dataset.val_split.is_none() {
         let reason = format!("is for folders of pictures without val/ or test/, but {} has a test split of its own", dataset.name);
         return Err(ConfigError { flag: "--val-split", reason }.into());
+    }
+    Ok(dataset)
+}
+
+/// Refuses a data set without training images.
+pub(super) fn require_images(dataset: Dataset) -> Result<Dataset, ConfigError> {
+    if dataset.train.is_empty() {
+        let reason = format!("{} holds no training images", dataset.path.display());
+        return Err(ConfigError { flag: "--data", reason });
     }
     Ok(dataset)
 }

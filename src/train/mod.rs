@@ -30,6 +30,7 @@ pub mod run_dir;
 pub mod schedule;
 pub mod sessions;
 mod settings;
+pub mod trained;
 pub mod trainer;
 pub mod update;
 

@@ -53,6 +53,8 @@ pub struct TrainRequest {
     pub lose_device_at: Vec<u64>,
     /// What of a new run's configuration follows the pictures of a folder.
     pub follow: Follow,
+    /// Images to train on instead of those that the configuration names.
+    pub dataset: Option<Dataset>,
 }
 
 /// Facts of a run, known before its first step.
@@ -113,6 +115,14 @@ pub trait Observer {
     fn epoch(&mut self, line: &EpochLine, is_best: bool);
     /// Something worth a line.
     fn note(&mut self, text: &str);
+}
+
+/// Who does not.
+impl Observer for () {
+    fn started(&mut self, _: &RunInfo) {}
+    fn step(&mut self, _: &StepReport) {}
+    fn epoch(&mut self, _: &EpochLine, _: bool) {}
+    fn note(&mut self, _: &str) {}
 }
 
 /// How a run ended.
@@ -221,7 +231,10 @@ impl Run {
         let model = Model::find(&config.model)
             .ok_or_else(|| ConfigError { flag: "--model", reason: format!("names no model: {}", config.model) })?;
         let follow = if resumed.is_none() { request.follow } else { Follow::NOTHING };
-        let dataset = fit::open_data(&config, follow)?;
+        let dataset = match request.dataset {
+            Some(dataset) => fit::require_images(dataset)?,
+            None => fit::open_data(&config, follow)?,
+        };
         dataset.notes.iter().for_each(|note| observer.note(note));
         if resumed.is_none() {
             fit::fit_classes(&mut config, model, &dataset, observer)?;

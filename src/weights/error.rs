@@ -127,6 +127,24 @@ pub enum WeightsError {
         reason: MetadataError,
     },
 
+    /// Weights of a model that is not known here.
+    #[error("{file}: weights of the model '{model}', which is not known here; the models are {known}")]
+    UnknownModel {
+        /// Path of the file, or what stands for it.
+        file: String,
+        /// The model's name.
+        model: String,
+        /// The names that are known.
+        known: String,
+    },
+
+    /// Weights of another program.
+    #[error("{file}: does not say which model it is for and how pictures are prepared; save it with metadata")]
+    Undescribed {
+        /// Path of the file, or what stands for it.
+        file: String,
+    },
+
     /// The tensors are not those of the model.
     #[error("{file}: {first}{others}; these are weights of another model or class count: pass the right --model, or --classes N")]
     Mismatch {

@@ -4,6 +4,7 @@
 //! [`load`] and [`from_bytes`] read, [`save`] writes, [`WeightFile::match_parameters`] compares a
 //! file with a model. Nothing here knows a model or a device.
 
+pub mod embedded;
 mod error;
 mod file;
 mod metadata;

@@ -78,6 +78,7 @@ fn request(config: TrainConfig, out: &Path, is_new: bool) -> TrainRequest {
         batch_size_auto: false,
         lose_device_at: Vec::new(),
         follow: nin_wgpu::train::fit::Follow::NOTHING,
+        dataset: None,
     }
 }
 

@@ -1,13 +1,12 @@
 //! The weights inside the binary: `nin-small` trained on Fashion-MNIST; `assets/` holds how.
 
-use super::error::Failure;
-use crate::weights::{WeightFile, from_bytes};
+use super::{WeightFile, WeightsError, from_bytes};
 
 const BYTES: &[u8] = include_bytes!("../../assets/nin-small-fashion.safetensors");
 
 /// Reads the embedded weights.
-pub fn weights() -> Result<WeightFile, Failure> {
-    Ok(from_bytes(BYTES, "the embedded weights")?)
+pub fn weights() -> Result<WeightFile, WeightsError> {
+    from_bytes(BYTES, "the embedded weights")
 }
 
 #[cfg(test)]
