@@ -4,13 +4,25 @@
 use super::{DataError, Source};
 use crate::rng;
 use rayon::prelude::*;
-use std::sync::Arc;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, LazyLock};
 use std::thread::{self, JoinHandle};
 
 /// Batches that may wait in the queue.
 const QUEUE: usize = 4;
+/// Threads that read images, for each core: most of a cold file's time is waiting for the disk.
+const READERS_PER_CORE: usize = 4;
+/// Most of them.
+const MOST_READERS: usize = 32;
+
+/// The threads that read images; `None`, and the ones of everything else, where the system gives no more.
+static READERS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let name = |index| format!("nin-wgpu reader {index}");
+    ThreadPoolBuilder::new().num_threads((cores * READERS_PER_CORE).min(MOST_READERS)).thread_name(name).build().ok()
+});
 
 /// The order in which images are delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +198,8 @@ fn deliver(
     stop: &AtomicBool,
 ) {
     for ids in indices.chunks(batch_size).skip(first_step) {
-        let batch = read_batch(source, ids, batch_size, stop);
+        let read = || read_batch(source, ids, batch_size, stop);
+        let batch = READERS.as_ref().map_or_else(read, |readers| readers.install(read));
         let failed = batch.is_err();
         if stop.load(Ordering::Relaxed) || queue.send(batch).is_err() || failed {
             return;

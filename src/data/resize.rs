@@ -4,6 +4,9 @@
 use super::picture::Picture;
 use rayon::prelude::*;
 
+/// Bytes of a picture below which one thread is quicker than sharing the work.
+const LEAST_PARALLEL: usize = 1 << 20;
+
 /// A rectangle in a picture's pixel coordinates; it may reach beyond the picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
@@ -51,8 +54,9 @@ pub(super) fn resize(picture: &Picture, window: Window, (height, width): (usize,
     if output.is_empty() {
         return output;
     }
+    let least_rows = if picture.pixels.len() < LEAST_PARALLEL { height } else { 1 };
     // Each output row: first the source rows it covers as one row, then along that row.
-    output.par_chunks_exact_mut(width * channels).zip(rows.par_iter()).for_each(|(output, row_taps)| {
+    output.par_chunks_exact_mut(width * channels).zip(rows.par_iter()).with_min_len(least_rows).for_each(|(output, row_taps)| {
         let mut row = vec![0f32; row_bytes];
         for pixel in row.chunks_exact_mut(channels) {
             for (value, &fill) in pixel.iter_mut().zip(fill) {

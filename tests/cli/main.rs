@@ -31,6 +31,8 @@ pub enum Needs {
     /// Linux: its Vulkan loader's variables, `/dev/full`, a shell's limits.
     Linux,
     Device,
+    /// A device on Linux whose driver lives with a limit on the size of files: SwiftShader keeps device memory in files.
+    FileLimit,
     /// A device with f16.
     Half,
     /// A device, and PyTorch behind `NIN_WGPU_PYTHON`.
@@ -45,6 +47,7 @@ fn main() {
     let adapters = nin_wgpu::gpu::adapters();
     let has_device = !adapters.is_empty();
     let has_half = adapters.first().is_some_and(|adapter| adapter.features.iter().any(|feature| feature == "SHADER_F16"));
+    let is_swiftshader = adapters.first().is_some_and(|adapter| adapter.name.contains("SwiftShader"));
     if !has_device {
         eprintln!("no adapter: tests that need one are reported as ignored");
     }
@@ -75,6 +78,7 @@ fn main() {
                 Needs::Nothing => true,
                 Needs::Linux => cfg!(target_os = "linux"),
                 Needs::Device => has_device,
+                Needs::FileLimit => cfg!(target_os = "linux") && has_device && !is_swiftshader,
                 Needs::Half => has_half,
                 Needs::Torch => has_device && torch::python().is_some(),
             };
