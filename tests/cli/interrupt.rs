@@ -10,7 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub const TESTS: &[Test] = &[("stopped_and_killed_runs_go_on_exactly", Device, stopped_and_killed_runs_go_on_exactly)];
+pub const TESTS: &[Test] = &[
+    ("stopped_and_killed_runs_go_on_exactly", Device, stopped_and_killed_runs_go_on_exactly),
+    ("the_second_signal_stops_at_once", Device, the_second_signal_stops_at_once),
+];
 
 /// Steps of an epoch: 96 images in batches of 16.
 const STEPS: usize = 6;
@@ -116,4 +119,33 @@ pub fn signal(child: Child, which: &str) -> Ran {
     let status = Command::new("kill").args([which, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
     finish(&child.wait_with_output().unwrap())
+}
+
+/// Behind a slow step the first signal waits for it, and the second does not.
+fn the_second_signal_stops_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let (data, name) = (mini_fashion(), word(&out));
+    let line =
+        ["train", "--model", "nin", "--data", &data, "--limit-train", "64", "--limit-test", "2", "--batch-size", "64", "--out", &name];
+    let child = start(&line.map(String::from));
+    let deadline = Instant::now() + Duration::from_secs(100);
+    while !out.join("state/manifest.json").exists() {
+        assert!(Instant::now() < deadline, "the run does not begin");
+        thread::sleep(Duration::from_millis(10));
+    }
+    // The first step is under way.
+    thread::sleep(Duration::from_millis(500));
+    let process = child.id().to_string();
+    Command::new("kill").args(["-INT", &process]).status().unwrap();
+    thread::sleep(Duration::from_millis(300));
+    let second = Instant::now();
+    let ran = signal(child, "-INT");
+    // A fast device is done before the signals.
+    assert!([Some(0), Some(130)].contains(&ran.code), "{ran}");
+    if !ran.stderr.contains("everything is saved") {
+        assert!(second.elapsed() < Duration::from_secs(3), "{:?} until the end", second.elapsed());
+        assert!(ran.stderr.contains("press Ctrl-C again"), "{ran}");
+    }
+    assert!(out.join("state/manifest.json").exists());
 }
