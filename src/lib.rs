@@ -4,6 +4,7 @@
 //! reverse, and only [`gpu`] names wgpu.
 #![warn(missing_docs)]
 
+pub mod digest;
 pub mod files;
 pub mod half;
 pub mod shape;

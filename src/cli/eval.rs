@@ -98,7 +98,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
 
     let batch = args.batch_size.min(source.len());
-    let ReadyWeights { file, model, options, preprocess, .. } = &ready;
+    let ReadyWeights { file, model, options, preprocess, whitening, .. } = &ready;
     let mut gpu = args.tune.open_gpu(context, budget, false, |_| {
         Ok(Workload {
             model,
@@ -112,7 +112,9 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     })?;
     let precision = trusted(&mut gpu, args.precision, false, context)?;
     let counter = Counter::new(context, source.len());
-    let predictions = predictions(&gpu, model, options, preprocess, file, source, batch, precision, &mut |done| counter.set(done))?;
+    let whitening = whitening.as_ref();
+    let predictions =
+        predictions(&gpu, model, options, preprocess, whitening, file, source, batch, precision, &mut |done| counter.set(done))?;
     let evaluation = Evaluation::of(&predictions, options.classes);
     drop(counter);
     if let Some(unreadable) = &dataset.unreadable {

@@ -190,7 +190,7 @@ impl Device<'_> {
         let (gpu, predictor) = match &mut self.opened {
             Some(opened) => opened,
             None => {
-                let ReadyWeights { file, model, options, preprocess, .. } = self.weights;
+                let ReadyWeights { file, model, options, preprocess, whitening, .. } = self.weights;
                 let batch = BATCH.min(self.pictures);
                 let purpose = Purpose::Infer { runs: self.pictures.div_ceil(batch) };
                 let mut gpu = self.tune.open_gpu(self.context, self.memory_budget, false, |_| {
@@ -205,7 +205,8 @@ impl Device<'_> {
                     })
                 })?;
                 let precision = trusted(&mut gpu, self.precision, false, self.context)?;
-                let predictor = Predictor::new(&gpu, model, options, preprocess, file, batch, self.pictures, precision)?;
+                let whitening = whitening.as_ref();
+                let predictor = Predictor::new(&gpu, model, options, preprocess, whitening, file, batch, self.pictures, precision)?;
                 self.opened.insert((gpu, predictor))
             }
         };

@@ -5,7 +5,7 @@ use super::memory_args::{BatchSize, MemoryArgs};
 use super::model_args::model;
 use super::tuning::TuneArgs;
 use crate::models::Model;
-use crate::train::config::{Augment, ConfigError, Init, Optimizer, Precision, SaveDtype, Schedule, TrainConfig};
+use crate::train::config::{Augment, ConfigError, Init, Optimizer, Precision, SaveDtype, Schedule, TrainConfig, Whiten};
 use crate::train::defaults::{ADAM_LR, ADAMW_DECAY};
 use crate::train::fit::Follow;
 use crate::train::interval::CheckpointInterval;
@@ -74,6 +74,9 @@ pub struct Args {
     /// Standard deviation per channel, for pixels in [0, 1]
     #[arg(long, value_name = "A[,B,C]", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Data")]
     pub std: Option<Vec<f64>>,
+    /// Instead of mean and std: zca, contrast normalisation and whitening with statistics of the training images; or none
+    #[arg(long, value_name = "KIND", help_heading = "Data")]
+    pub whiten: Option<Whiten>,
     /// Number of classes [default: that of the data set]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub classes: Option<usize>,
@@ -200,6 +203,9 @@ impl Args {
             (None, Some(model)) => TrainConfig::defaults(model.name)?,
             (None, None) => return Err(Failure::Usage("train needs --model and --data, --recipe, or --resume".into())),
         };
+        if self.whiten == Some(Whiten::Zca) && (self.mean.is_some() || self.std.is_some()) {
+            return Err(Failure::Usage("--whiten zca takes the place of --mean and --std; leave one or the other out".into()));
+        }
         let own_optimizer = config.optimizer;
         for change in self.changes() {
             (change.apply)(&mut config);
@@ -270,8 +276,9 @@ impl Args {
             "--classes" classes => |c| c.classes = *classes;
             "--in-channels" in_channels => |c| c.set_in_channels(*in_channels);
             "--image-size" image_size => |c| c.image_size = *image_size;
-            "--mean" mean => |c| c.mean.clone_from(mean);
-            "--std" std => |c| c.std.clone_from(std);
+            "--whiten" whiten => |c| c.set_whiten(*whiten);
+            "--mean" mean => |c| { c.set_whiten(Whiten::None); c.mean.clone_from(mean) };
+            "--std" std => |c| { c.set_whiten(Whiten::None); c.std.clone_from(std) };
             "--flip" flip => |c| c.augment.flip = *flip;
             "--shift" shift => |c| c.augment.shift = *shift;
             "--cutout" cutout => |c| c.augment.cutout = *cutout;

@@ -8,7 +8,7 @@ use super::model_args::{AdaptArgs, model};
 use crate::data::framing::Polarity;
 use crate::models::{MODELS, Model, ModelOptions};
 use crate::train::config::TrainConfig;
-use crate::weights::{Metadata, Preprocess, WeightFile, load};
+use crate::weights::{Metadata, Preprocess, WeightFile, Whitening, load};
 use std::path::PathBuf;
 
 /// Which weights to use.
@@ -40,6 +40,8 @@ pub struct ReadyWeights {
     pub options: ModelOptions,
     /// How pictures become its input.
     pub preprocess: Preprocess,
+    /// What they are whitened with, where the weights ask for that.
+    pub whitening: Option<Whitening>,
     /// Name of each class.
     pub classes: Vec<String>,
     /// Where the weights come from, as far as the file says it.
@@ -55,7 +57,15 @@ impl WeightsArgs {
             None => embedded::weights()?,
         };
         match file.metadata.take() {
-            Some(metadata) => self.described(file, metadata),
+            Some(metadata) => {
+                let note = metadata.preprocess.whitening.clone();
+                let ready = self.described(file, metadata)?;
+                let whitening = match (&self.weights, &note) {
+                    (Some(path), Some(note)) => Some(Whitening::beside(path, note, ready.preprocess.shape())?),
+                    _ => None,
+                };
+                Ok(ReadyWeights { whitening, ..ready })
+            }
             None => {
                 let ready = self.assumed(file)?;
                 context.note(&assumption(&ready));
@@ -89,7 +99,7 @@ impl WeightsArgs {
         }
         let Metadata { classes, preprocess, recipe, .. } = metadata;
         let options = ModelOptions { classes: classes.len(), in_channels: preprocess.channels, image_size: preprocess.size, dropout: 0.0 };
-        Ok(ReadyWeights { file, model, options, preprocess, classes, recipe })
+        Ok(ReadyWeights { file, model, options, preprocess, whitening: None, classes, recipe })
     }
 
     fn assumed(&self, file: WeightFile) -> Result<ReadyWeights, Failure> {
@@ -118,9 +128,10 @@ impl WeightsArgs {
             mean: single(&config.mean),
             std: single(&config.std),
             polarity: Polarity::Any,
+            whitening: None,
         };
         let classes = (0..options.classes).map(|index| index.to_string()).collect();
-        Ok(ReadyWeights { file, model, options, preprocess, classes, recipe: None })
+        Ok(ReadyWeights { file, model, options, preprocess, whitening: None, classes, recipe: None })
     }
 }
 
@@ -176,7 +187,8 @@ mod tests {
     }
 
     fn metadata(model: &str) -> Metadata {
-        let preprocess = Preprocess { size: [28, 30], channels: 3, mean: vec![0.5], std: vec![0.25], polarity: Polarity::LightOnDark };
+        let (mean, std) = (vec![0.5], vec![0.25]);
+        let preprocess = Preprocess { size: [28, 30], channels: 3, mean, std, polarity: Polarity::LightOnDark, whitening: None };
         Metadata { model: model.into(), classes: vec!["cat".into(), "dog".into()], preprocess, recipe: None }
     }
 

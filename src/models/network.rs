@@ -3,7 +3,9 @@
 use super::{Memory, Model, ModelOptions, Training};
 use crate::graph::{Builder, Graph, GraphError, ValueId, ValueKind};
 use crate::kernels::Target;
-use crate::ops::{Augment, ImageInput, Metrics, Softmax, SoftmaxCrossEntropy};
+use crate::ops::{
+    Augment, AugmentVector, CONTRAST_SCALE, ContrastNormalise, ImageInput, Metrics, Softmax, SoftmaxCrossEntropy, Whiten,
+};
 use crate::passes::{self, AutodiffError, CompileOptions, Compiled, PlanError};
 use crate::shape::{Fact, Layout, Shape};
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub struct InputOptions {
     pub std: Vec<f32>,
     /// Random changes while training.
     pub augment: Option<Augment>,
+    /// Instead of mean and std: contrast normalisation, and whitening by a matrix on the device.
+    pub whiten: bool,
     /// Where the pictures lie, if not in each batch.
     pub resident: Option<Resident>,
 }
@@ -75,7 +79,7 @@ impl InputOptions {
     /// Pictures of the model's own size, unchanged but for the scale to [0, 1].
     pub fn plain(options: &ModelOptions) -> Self {
         let [h, w] = options.image_size;
-        InputOptions { source: [options.in_channels, h, w], mean: vec![0.0], std: vec![1.0], augment: None, resident: None }
+        InputOptions { source: [options.in_channels, h, w], mean: vec![0.0], std: vec![1.0], augment: None, whiten: false, resident: None }
     }
 }
 
@@ -109,6 +113,8 @@ pub struct Network {
     pub graph: Graph,
     /// Stored pictures as bytes: the whole batch, or the parts of the data set.
     pub pixels: Vec<ValueId>,
+    /// Matrix and offset of whitening, where images are whitened.
+    pub whitening: Option<[ValueId; 2]>,
     /// Class per image of the batch; absent for inference.
     pub labels: Option<ValueId>,
     /// Index in the data set per image of the batch.
@@ -138,26 +144,38 @@ pub fn network(
         }
     };
     let ids = builder.input("ids", Fact::new(Shape(vec![batch]), Layout::Index));
+    let augment = input.augment.filter(|_| purpose == Purpose::Train);
     let image_input = ImageInput {
         micro_batch,
         size: options.image_size,
         mean: spread(&input.mean),
         inverse_std: spread(&input.std).map(|s| 1.0 / s),
-        augment: input.augment.filter(|_| purpose == Purpose::Train),
+        augment: augment.filter(|_| !input.whiten),
         gather: input.resident.is_some(),
     };
-    let images = builder.node("input", image_input, &[&pixels[..], &[ids]].concat())?;
+    let mut images = builder.node("input", image_input, &[&pixels[..], &[ids]].concat())?;
+    let mut whitening = None;
+    if input.whiten {
+        let values = channels * options.image_size.iter().product::<usize>();
+        let matrix = builder.input("whitening.matrix", Fact::filter(values, values, 1, 1));
+        let offset = builder.input("whitening.offset", Fact::vector(values));
+        images = builder.node("input", ContrastNormalise { scale: CONTRAST_SCALE as f32 }, &[images])?;
+        images = builder.node("input", Whiten, &[images, matrix, offset])?;
+        let augment = AugmentVector { channels, size: options.image_size, augment: augment.unwrap_or(Augment::NONE) };
+        images = builder.node("input", augment, &[images, ids])?;
+        whitening = Some([matrix, offset]);
+    }
     let dropout = if purpose == Purpose::Train { options.dropout } else { 0.0 };
     let logits = model.build(&mut builder, images, &ModelOptions { dropout, ..options.clone() })?;
     if matches!(purpose, Purpose::Infer { .. }) {
         let result = builder.node("head", Softmax, &[logits])?;
         builder.graph.set_kind(result, ValueKind::Output);
-        return Ok(Network { graph: builder.graph, pixels, labels: None, ids, result });
+        return Ok(Network { graph: builder.graph, pixels, whitening, labels: None, ids, result });
     }
     let labels = builder.input("labels", Fact::new(Shape(vec![batch]), Layout::Index));
     let smoothing = if purpose == Purpose::Train { training.label_smoothing } else { 0.0 };
     let rows = builder.node("loss", SoftmaxCrossEntropy { smoothing }, &[logits, labels])?;
-    let mut network = Network { graph: builder.graph, pixels, labels: Some(labels), ids, result: rows };
+    let mut network = Network { graph: builder.graph, pixels, whitening, labels: Some(labels), ids, result: rows };
     if purpose == Purpose::Evaluate {
         network.graph.set_kind(rows, ValueKind::Output);
     } else {
@@ -178,6 +196,8 @@ pub struct CompiledNetwork {
     pub compiled: Compiled,
     /// Values the host reads and writes; its graph is in `compiled`.
     pub pixels: Vec<ValueId>,
+    /// As in [`Network`].
+    pub whitening: Option<[ValueId; 2]>,
     /// As in [`Network`].
     pub labels: Option<ValueId>,
     /// As in [`Network`].
@@ -240,11 +260,11 @@ pub(super) fn compile_passes(
 ) -> Result<CompiledNetwork, BuildError> {
     let target = &target.for_runs(purpose.runs());
     let compile_with = |switches| {
-        let Network { graph, pixels, labels, ids, result } = network(model, options, input, purpose, batch, micro_batch, training)?;
+        let Network { graph, pixels, whitening, labels, ids, result } = network(model, options, input, purpose, batch, micro_batch, training)?;
         let compiled = passes::compile(graph, target, switches)?;
         let memory = Memory::of(&compiled, result, batch.div_ceil(micro_batch), training, target);
         memory.check(target)?;
-        Ok(CompiledNetwork { compiled, pixels, labels, ids, result, micro_batch, memory })
+        Ok(CompiledNetwork { compiled, pixels, whitening, labels, ids, result, micro_batch, memory })
     };
     compile_with(switches).or_else(|error| match error {
         BuildError::OverBudget { .. } => compile_with(CompileOptions { recompute: true, ..switches }),

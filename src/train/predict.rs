@@ -3,11 +3,13 @@
 use super::TrainError;
 use super::config::Precision;
 use super::engine::{DeviceParameters, ForwardEngine, ImageResult};
+use super::resident::DeviceInput;
 use super::settings::expected_tensors;
+use super::whitening::DeviceWhitening;
 use crate::data::{Batch, Loader, Order, Source};
 use crate::gpu::Gpu;
 use crate::models::{BuildError, InputOptions, Model, ModelOptions, Purpose};
-use crate::weights::{Preprocess, WeightFile};
+use crate::weights::{Preprocess, WeightFile, Whitening, WeightsError};
 use std::sync::Arc;
 
 /// Uploads the weights of a file after checking their names and shapes against the model.
@@ -17,9 +19,18 @@ fn upload(gpu: &Gpu, model: &Model, options: &ModelOptions, weights: &WeightFile
     Ok(DeviceParameters::upload(gpu, &graph, &tensors)?)
 }
 
+/// Brings what images are whitened with to the device. Fails where the weights need it and it is not given.
+fn upload_whitening(gpu: &Gpu, preprocess: &Preprocess, whitening: Option<&Whitening>) -> Result<Option<DeviceWhitening>, TrainError> {
+    match (&preprocess.whitening, whitening) {
+        (Some(note), None) => Err(WeightsError::no_whitening(&note.file).into()),
+        (None, _) => Ok(None),
+        (Some(_), Some(whitening)) => Ok(Some(DeviceWhitening::upload(gpu, whitening)?)),
+    }
+}
+
 fn input_options(preprocess: &Preprocess, source: [usize; 3]) -> InputOptions {
     let (mean, std) = preprocess.mean_std();
-    InputOptions { source, mean, std, augment: None, resident: None }
+    InputOptions { source, mean, std, augment: None, whiten: preprocess.whitening.is_some(), resident: None }
 }
 
 /// Names what pictures show.
@@ -36,6 +47,7 @@ impl Predictor {
         model: &Model,
         options: &ModelOptions,
         preprocess: &Preprocess,
+        whitening: Option<&Whitening>,
         weights: &WeightFile,
         batch: usize,
         pictures: usize,
@@ -47,7 +59,9 @@ impl Predictor {
         let batch = batch.max(1);
         let purpose = Purpose::Infer { runs: pictures.div_ceil(batch).max(1) };
         let switches = precision.compile_options();
-        let engine = ForwardEngine::new(gpu, model, options, &input, purpose, batch, &parameters, None, switches)?;
+        let whitening = upload_whitening(gpu, preprocess, whitening)?;
+        let on_device = DeviceInput { images: None, whitening: whitening.as_ref() };
+        let engine = ForwardEngine::new(gpu, model, options, &input, purpose, batch, &parameters, on_device, switches)?;
         Ok(Predictor { engine, image_bytes: options.in_channels * height * width })
     }
 
@@ -128,6 +142,7 @@ pub fn predictions(
     model: &Model,
     options: &ModelOptions,
     preprocess: &Preprocess,
+    whitening: Option<&Whitening>,
     weights: &WeightFile,
     source: Arc<dyn Source>,
     batch: usize,
@@ -137,6 +152,7 @@ pub fn predictions(
     let parameters = upload(gpu, model, options, weights)?;
     let input = input_options(preprocess, source.shape());
     let switches = precision.compile_options();
+    let whitening = upload_whitening(gpu, preprocess, whitening)?;
     let mut engine = ForwardEngine::new(
         gpu,
         model,
@@ -145,7 +161,7 @@ pub fn predictions(
         Purpose::Evaluate,
         batch.clamp(1, source.len().max(1)),
         &parameters,
-        None,
+        DeviceInput { images: None, whitening: whitening.as_ref() },
         switches,
     )?;
     let mut images = Vec::new();

@@ -21,7 +21,7 @@ use crate::data::{Source, batches_per_epoch};
 use crate::files::replace_file;
 use crate::gpu::Gpu;
 use crate::models::Model;
-use crate::weights::{self, WeightFile, WeightsError};
+use crate::weights::{self, WeightFile, WeightsError, Whitening};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -96,7 +96,12 @@ pub fn measure(gpu: &Gpu, dir: &RunDir, progress: &mut dyn FnMut(usize, usize)) 
         return Ok(Vec::new());
     }
     let options = model_options(&config);
-    predictions(gpu, model, &options, &metadata.preprocess, &file, test, config.batch_size, config.precision, &mut |done| {
+    let preprocess = &metadata.preprocess;
+    let whitening = match &preprocess.whitening {
+        Some(note) => Some(Whitening::beside(&dir.best_weights(), note, preprocess.shape())?),
+        None => None,
+    };
+    predictions(gpu, model, &options, preprocess, whitening.as_ref(), &file, test, config.batch_size, config.precision, &mut |done| {
         progress(done, images)
     })
 }
