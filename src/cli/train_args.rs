@@ -487,6 +487,32 @@ mod tests {
     }
 
     #[test]
+    fn whitening_and_normalisation_exclude_each_other() {
+        let plain = resolve("--model nin-cifar --data cifar10");
+        let whitened = resolve("--model nin-cifar --data cifar10 --whiten zca");
+        assert_eq!((whitened.whiten, whitened.mean.clone(), whitened.std.clone()), (Whiten::Zca, vec![0.0], vec![1.0]));
+        assert_eq!(resolve("--model nin-cifar --data cifar10 --whiten none"), plain);
+        let recipe = resolve("--recipe paper-cifar10-aug");
+        assert_eq!((recipe.whiten, recipe.augment.flip), (Whiten::Zca, true));
+        // What normalises takes the place of a recipe's whitening.
+        let own = resolve("--recipe paper-cifar10-aug --mean 0.5");
+        assert_eq!((own.whiten, own.mean, own.std), (Whiten::None, vec![0.5], plain.std.clone()));
+        let none = resolve("--recipe paper-cifar10-aug --whiten none");
+        assert_eq!((none.whiten, none.mean, none.std), (Whiten::None, plain.mean.clone(), plain.std.clone()));
+        for (line, words) in [
+            ("--model nin-cifar --data d --whiten zca --std 2", "--whiten zca takes the place of --mean and --std"),
+            ("--model nin-cifar --data d --whiten zca --image-size 64", "--whiten takes images of at most 4096 values, 3x64x64 are 12288"),
+            ("--model nin-cifar --data d --whiten zca --contrast 0.1", "--contrast is for images that are not whitened"),
+        ] {
+            assert!(refusal(line).contains(words), "{line}: {}", refusal(line));
+        }
+        assert!(parse("--resume r").check_resumed(&whitened).is_ok());
+        assert!(parse("--resume r --whiten zca").check_resumed(&whitened).is_ok());
+        assert!(parse("--resume r --whiten none").check_resumed(&whitened).is_err());
+        assert_ne!(whitened.hash(), plain.hash());
+    }
+
+    #[test]
     fn what_cannot_be_names_its_flag() {
         assert_eq!(refusal("--model nin --data d --lr -1"), "--lr must be above 0 and finite; it is -1");
         for (line, flag) in [

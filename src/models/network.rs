@@ -3,9 +3,7 @@
 use super::{Memory, Model, ModelOptions, Training};
 use crate::graph::{Builder, Graph, GraphError, ValueId, ValueKind};
 use crate::kernels::Target;
-use crate::ops::{
-    Augment, AugmentVector, CONTRAST_SCALE, ContrastNormalise, ImageInput, Metrics, Softmax, SoftmaxCrossEntropy, Whiten,
-};
+use crate::ops::{Augment, AugmentVector, CONTRAST_SCALE, ContrastNormalise, ImageInput, Metrics, Softmax, SoftmaxCrossEntropy, Whiten};
 use crate::passes::{self, AutodiffError, CompileOptions, Compiled, PlanError};
 use crate::shape::{Fact, Layout, Shape};
 use std::sync::Arc;
@@ -123,6 +121,58 @@ pub struct Network {
     pub result: ValueId,
 }
 
+/// The part of a graph between stored pictures and a model.
+pub struct InputPart {
+    /// As in [`Network`].
+    pub pixels: Vec<ValueId>,
+    /// As in [`Network`].
+    pub ids: ValueId,
+    /// As in [`Network`].
+    pub whitening: Option<[ValueId; 2]>,
+    /// What the model sees, `[micro_batch, C, H, W]`.
+    pub images: ValueId,
+}
+
+/// Builds what brings pictures to a height and width, normalises or whitens them and changes them as `input` says.
+pub fn input_part(
+    builder: &mut Builder,
+    size: [usize; 2],
+    input: &InputOptions,
+    batch: usize,
+    micro_batch: usize,
+) -> Result<InputPart, GraphError> {
+    let [channels, height, width] = input.source;
+    let pixels: Vec<ValueId> = match input.resident {
+        None => vec![builder.input("pixels", Fact::pixels(batch, channels, height, width))],
+        Some(resident) => {
+            let parts = resident.parts().enumerate();
+            parts.map(|(part, images)| builder.input(&format!("images.{part}"), Fact::pixels(images, channels, height, width))).collect()
+        }
+    };
+    let ids = builder.input("ids", Fact::new(Shape(vec![batch]), Layout::Index));
+    let image_input = ImageInput {
+        micro_batch,
+        size,
+        mean: spread(&input.mean),
+        inverse_std: spread(&input.std).map(|s| 1.0 / s),
+        augment: input.augment.filter(|_| !input.whiten),
+        gather: input.resident.is_some(),
+    };
+    let mut images = builder.node("input", image_input, &[&pixels[..], &[ids]].concat())?;
+    let mut whitening = None;
+    if input.whiten {
+        let values = channels * size[0] * size[1];
+        let matrix = builder.input("whitening.matrix", Fact::filter(values, values, 1, 1));
+        let offset = builder.input("whitening.offset", Fact::vector(values));
+        images = builder.node("input", ContrastNormalise { scale: CONTRAST_SCALE as f32 }, &[images])?;
+        images = builder.node("input", Whiten, &[images, matrix, offset])?;
+        let augment = AugmentVector { channels, size, augment: input.augment.unwrap_or(Augment::NONE) };
+        images = builder.node("input", augment, &[images, ids])?;
+        whitening = Some([matrix, offset]);
+    }
+    Ok(InputPart { pixels, ids, whitening, images })
+}
+
 /// Builds the graph of `model` for micro-batches of `micro_batch` images out of batches of `batch`, trained as `training` says
 /// where that is its purpose.
 pub fn network(
@@ -135,36 +185,9 @@ pub fn network(
     training: &Training,
 ) -> Result<Network, BuildError> {
     let mut builder = Builder::new();
-    let [channels, height, width] = input.source;
-    let pixels: Vec<ValueId> = match input.resident {
-        None => vec![builder.input("pixels", Fact::pixels(batch, channels, height, width))],
-        Some(resident) => {
-            let parts = resident.parts().enumerate();
-            parts.map(|(part, images)| builder.input(&format!("images.{part}"), Fact::pixels(images, channels, height, width))).collect()
-        }
-    };
-    let ids = builder.input("ids", Fact::new(Shape(vec![batch]), Layout::Index));
     let augment = input.augment.filter(|_| purpose == Purpose::Train);
-    let image_input = ImageInput {
-        micro_batch,
-        size: options.image_size,
-        mean: spread(&input.mean),
-        inverse_std: spread(&input.std).map(|s| 1.0 / s),
-        augment: augment.filter(|_| !input.whiten),
-        gather: input.resident.is_some(),
-    };
-    let mut images = builder.node("input", image_input, &[&pixels[..], &[ids]].concat())?;
-    let mut whitening = None;
-    if input.whiten {
-        let values = channels * options.image_size.iter().product::<usize>();
-        let matrix = builder.input("whitening.matrix", Fact::filter(values, values, 1, 1));
-        let offset = builder.input("whitening.offset", Fact::vector(values));
-        images = builder.node("input", ContrastNormalise { scale: CONTRAST_SCALE as f32 }, &[images])?;
-        images = builder.node("input", Whiten, &[images, matrix, offset])?;
-        let augment = AugmentVector { channels, size: options.image_size, augment: augment.unwrap_or(Augment::NONE) };
-        images = builder.node("input", augment, &[images, ids])?;
-        whitening = Some([matrix, offset]);
-    }
+    let input = InputOptions { augment, ..input.clone() };
+    let InputPart { pixels, ids, whitening, images } = input_part(&mut builder, options.image_size, &input, batch, micro_batch)?;
     let dropout = if purpose == Purpose::Train { options.dropout } else { 0.0 };
     let logits = model.build(&mut builder, images, &ModelOptions { dropout, ..options.clone() })?;
     if matches!(purpose, Purpose::Infer { .. }) {
@@ -260,7 +283,8 @@ pub(super) fn compile_passes(
 ) -> Result<CompiledNetwork, BuildError> {
     let target = &target.for_runs(purpose.runs());
     let compile_with = |switches| {
-        let Network { graph, pixels, whitening, labels, ids, result } = network(model, options, input, purpose, batch, micro_batch, training)?;
+        let Network { graph, pixels, whitening, labels, ids, result } =
+            network(model, options, input, purpose, batch, micro_batch, training)?;
         let compiled = passes::compile(graph, target, switches)?;
         let memory = Memory::of(&compiled, result, batch.div_ceil(micro_batch), training, target);
         memory.check(target)?;

@@ -300,14 +300,35 @@ impl<'a> Engine<'a> {
         let switches = config.precision.compile_options();
         let runs = match request.mode {
             Mode::Train => {
-                let engine = TrainEngine::new(gpu, model, &options, &input, training(config), batch, batch, &tensors, DeviceInput::default(), switches)?;
+                let engine = TrainEngine::new(
+                    gpu,
+                    model,
+                    &options,
+                    &input,
+                    training(config),
+                    batch,
+                    batch,
+                    &tensors,
+                    DeviceInput::default(),
+                    switches,
+                )?;
                 Runs::Train(Box::new(engine))
             }
             Mode::Infer => {
                 let parameters = DeviceParameters::upload(gpu, &graph, &tensors)?;
                 let input = InputOptions { augment: None, ..input };
                 let purpose = Purpose::Infer { runs: usize::MAX };
-                Runs::Infer(Box::new(ForwardEngine::new(gpu, model, &options, &input, purpose, batch, &parameters, DeviceInput::default(), switches)?))
+                Runs::Infer(Box::new(ForwardEngine::new(
+                    gpu,
+                    model,
+                    &options,
+                    &input,
+                    purpose,
+                    batch,
+                    &parameters,
+                    DeviceInput::default(),
+                    switches,
+                )?))
             }
         };
         Ok(Engine { config, graph, runs })

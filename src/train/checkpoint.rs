@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::config::TrainConfig;
-use crate::digest::{HashingWriter, file_sha256, hex};
 use super::error::RunError;
 use super::progress::Progress;
+use crate::digest::{HashingWriter, file_sha256, hex};
 use crate::ops::LossScale;
 use crate::shape::Element;
 use crate::weights::{self, Encoder, NamedTensor, PARTIAL, label, one_line, replace_file};

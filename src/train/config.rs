@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::digest::hex;
 use super::interval::CheckpointInterval;
+use crate::digest::hex;
 use crate::kernels::Choices;
 use crate::weights::{ErrorKind, MAX_CHANNELS, MAX_SIDE, MOST_WHITENED_VALUES};
 
@@ -333,7 +333,10 @@ impl TrainConfig {
         }
         for (flag, value) in [("--brightness", self.augment.brightness), ("--contrast", self.augment.contrast)] {
             if value > 0.0 {
-                return Err(ConfigError { flag, reason: "is for images that are not whitened; leave it out, or pass --whiten none".into() });
+                return Err(ConfigError {
+                    flag,
+                    reason: "is for images that are not whitened; leave it out, or pass --whiten none".into(),
+                });
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::whitening::DeviceWhitening;
 use crate::data::{Batch, Loader, Order, Source};
 use crate::gpu::Gpu;
 use crate::models::{BuildError, InputOptions, Model, ModelOptions, Purpose};
-use crate::weights::{Preprocess, WeightFile, Whitening, WeightsError};
+use crate::weights::{Preprocess, WeightFile, WeightsError, Whitening};
 use std::sync::Arc;
 
 /// Uploads the weights of a file after checking their names and shapes against the model.

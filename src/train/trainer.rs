@@ -270,8 +270,7 @@ impl Run {
             (None, None) => initial_parameters(&description, &config),
         };
         let resumed_from = resumed.as_ref().zip(checkpoint.as_ref());
-        let whitening =
-            whitening::of_run(&config, dataset.train.as_ref(), resumed_from, initial_weights.map(PathBuf::as_path), observer)?;
+        let whitening = whitening::of_run(&config, dataset.train.as_ref(), resumed_from, initial_weights.map(PathBuf::as_path), observer)?;
         let device_whitening = whitening.as_ref().map(|whitening| DeviceWhitening::upload(gpu, whitening)).transpose()?;
         let mut room = Room::of(gpu);
         let resident_train = ResidentImages::upload(gpu, dataset.train.as_ref(), room)?;

@@ -194,3 +194,76 @@ impl DeviceWhitening {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::InMemory;
+
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        shape: [usize; 3],
+        images: Vec<Vec<u8>>,
+        mean: Vec<f64>,
+        matrix: Vec<Vec<f64>>,
+        whitened: Vec<Vec<f64>>,
+        variances: Vec<f64>,
+    }
+
+    fn golden() -> (Golden, InMemory) {
+        let golden: Golden = serde_json::from_str(include_str!("../../tests/goldens/whitening.json")).unwrap();
+        let source = InMemory::new(golden.shape, 2, golden.images.concat(), vec![0; golden.images.len()]).unwrap();
+        (golden, source)
+    }
+
+    /// What the whitening makes of image `index`.
+    fn whitened(whitening: &Whitening, source: &InMemory, index: usize) -> Vec<f64> {
+        let image = read(source, index, [whitening.shape[1], whitening.shape[2]]).unwrap().unwrap();
+        let product =
+            |row: &[f32]| row.iter().zip(image.iter().zip(&whitening.mean)).map(|(w, (x, m))| f64::from(*w) * (x - f64::from(*m))).sum();
+        whitening.matrix.chunks_exact(image.len()).map(product).collect()
+    }
+
+    fn close(what: &str, found: impl Iterator<Item = f64>, expected: &[f64], error: f64) {
+        let found: Vec<f64> = found.collect();
+        assert_eq!(found.len(), expected.len());
+        let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(worst < error, "{what}: off by {worst}");
+    }
+
+    #[test]
+    fn statistics_are_those_of_numpy() {
+        let (golden, source) = golden();
+        let whitening = measure(&source, [3, 2]).unwrap();
+        assert_eq!(whitening.shape, golden.shape);
+        close("mean", whitening.mean.iter().copied().map(f64::from), &golden.mean, 1e-5);
+        close("matrix", whitening.matrix.iter().copied().map(f64::from), &golden.matrix.concat(), 1e-6);
+        for (index, expected) in golden.whitened.iter().enumerate() {
+            close("image", whitened(&whitening, &source, index).into_iter(), expected, 1e-4);
+        }
+        assert_eq!(measure(&source, [3, 2]).unwrap().sha256(), whitening.sha256());
+    }
+
+    /// Every direction has a variance of λ / (λ + 0.1), which is nearly 1 where images differ.
+    #[test]
+    fn whitened_images_have_a_covariance_near_identity() {
+        let (golden, source) = golden();
+        let whitening = measure(&source, [3, 2]).unwrap();
+        let (images, values) = (golden.images.len(), golden.mean.len());
+        let all: Vec<f64> = (0..images).flat_map(|index| whitened(&whitening, &source, index)).collect();
+        let all = MatRef::from_column_major_slice(&all, values, images);
+        let covariance = all * all.transpose() * faer::Scale(1.0 / images as f64);
+        let found = covariance.self_adjoint_eigenvalues(Side::Lower).unwrap();
+        let expected: Vec<f64> = golden.variances.iter().map(|variance| variance / (variance + FILTER_BIAS)).collect();
+        close("variances", found.into_iter(), &expected, 1e-5);
+        assert!(expected.iter().filter(|variance| **variance > 0.95).count() > values / 2, "{expected:?}");
+    }
+
+    #[test]
+    fn images_of_another_size_are_resized_first() {
+        let (_, source) = golden();
+        let whitening = measure(&source, [2, 2]).unwrap();
+        assert_eq!((whitening.shape, whitening.mean.len(), whitening.matrix.len()), ([3, 2, 2], 12, 144));
+        assert!(whitening.matrix.iter().all(|value| value.is_finite()));
+    }
+}

@@ -172,7 +172,14 @@ pub(super) mod tests {
         Metadata {
             model: "nin-small".into(),
             classes: vec!["T-shirt/top".into(), "Hose \"weit\"".into()],
-            preprocess: Preprocess { size: [28, 28], channels: 1, mean: vec![0.286], std: vec![0.353], polarity: Polarity::LightOnDark, whitening: None },
+            preprocess: Preprocess {
+                size: [28, 28],
+                channels: 1,
+                mean: vec![0.286],
+                std: vec![0.353],
+                polarity: Polarity::LightOnDark,
+                whitening: None,
+            },
             recipe: Some("fashion-small".into()),
         }
     }

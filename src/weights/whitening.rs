@@ -70,8 +70,7 @@ impl Whitening {
 
     /// Writes the file, whole or not at all.
     pub fn save(&self, path: &Path) -> Result<(), WeightsError> {
-        replace_file(path, |writer| writer.write_all(&self.encoded))
-            .map_err(|reason| WeightsError::Write { file: label(path), reason })
+        replace_file(path, |writer| writer.write_all(&self.encoded)).map_err(|reason| WeightsError::Write { file: label(path), reason })
     }
 
     /// Reads the file for images of `shape` and compares its hash with `sha256`, which `wanted_by` asks for.
@@ -137,8 +136,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (weights, path) = (folder.path().join("best.safetensors"), folder.path().join(WHITENING_FILE));
         let whitening = Whitening::new([1, 1, 2], vec![0.5, 1.0], vec![1.0, 2.0, 2.0, 4.0]).unwrap();
-        let note =
-            WhiteningNote { file: WHITENING_FILE.into(), sha256: whitening.sha256().into(), contrast_scale: 55.0, filter_bias: 0.1 };
+        let note = WhiteningNote { file: WHITENING_FILE.into(), sha256: whitening.sha256().into(), contrast_scale: 55.0, filter_bias: 0.1 };
         let missing = Whitening::beside(&weights, &note, [1, 1, 2]).unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::BadData);
         assert!(missing.to_string().contains("whitening.safetensors: is missing"), "{missing}");

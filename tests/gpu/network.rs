@@ -311,8 +311,18 @@ pub fn forward_only(gpu: &Gpu, switches: CompileOptions) -> Result<(), String> {
     let parameters = DeviceParameters::upload(gpu, &graph, &setup.parameters.iter().collect::<Vec<_>>()).map_err(|e| e.to_string())?;
     let run = |purpose, fuse| -> Result<Vec<u32>, String> {
         let switches = CompileOptions { fuse, ..switches };
-        let mut engine = ForwardEngine::new(gpu, setup.model, &setup.options, &setup.input, purpose, BATCH, &parameters, DeviceInput::default(), switches)
-            .map_err(|e| e.to_string())?;
+        let mut engine = ForwardEngine::new(
+            gpu,
+            setup.model,
+            &setup.options,
+            &setup.input,
+            purpose,
+            BATCH,
+            &parameters,
+            DeviceInput::default(),
+            switches,
+        )
+        .map_err(|e| e.to_string())?;
         let batch = setup.batch(2);
         let values: Vec<f32> = match purpose {
             Purpose::Infer { .. } => engine.infer(gpu, &batch).map_err(|e| e.to_string())?.concat(),

@@ -128,9 +128,12 @@ fn averages_are_tested(gpu: &Gpu) -> Result<(), String> {
         engine.evaluate(gpu, std::iter::once(Ok(setup.batch(9))), |_| {}).map_err(text)
     };
     let (model, options, input) = (setup.model, &setup.options, &setup.input);
-    let mut beside = ForwardEngine::beside(gpu, &engine, model, options, input, Purpose::Evaluate, BATCH, DeviceInput::default(), SINGLE).map_err(text)?;
+    let mut beside = ForwardEngine::beside(gpu, &engine, model, options, input, Purpose::Evaluate, BATCH, DeviceInput::default(), SINGLE)
+        .map_err(text)?;
     let uploaded = DeviceParameters::upload(gpu, engine.graph(), &average.iter().collect::<Vec<_>>()).map_err(text)?;
-    let new = |parameters| ForwardEngine::new(gpu, model, options, input, Purpose::Evaluate, BATCH, parameters, DeviceInput::default(), SINGLE).map_err(text);
+    let new = |parameters| {
+        ForwardEngine::new(gpu, model, options, input, Purpose::Evaluate, BATCH, parameters, DeviceInput::default(), SINGLE).map_err(text)
+    };
     let (tested, averaged, plain) = (rows(&mut beside)?, rows(&mut new(&uploaded)?)?, rows(&mut new(engine.parameters())?)?);
     if tested != averaged || tested == plain {
         return Err(format!("{tested:?}, of the average {averaged:?}, of the parameters {plain:?}"));
