@@ -45,10 +45,16 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
     for (var i = lane; i < params.values; i += ${THREADS}u) {
         sum += x[first + i];
     }
-    let mean = add_lanes(lane, sum) / f32(params.values);
+    let about = add_lanes(lane, sum) / f32(params.values);
+    // The mean's own rounding, which images of little contrast would show.
+    var rest = 0.0;
+    for (var i = lane; i < params.values; i += ${THREADS}u) {
+        rest += x[first + i] - about;
+    }
+    let correction = add_lanes(lane, rest) / f32(params.values);
     var squares = 0.0;
     for (var i = lane; i < params.values; i += ${THREADS}u) {
-        let distance = x[first + i] - mean;
+        let distance = (x[first + i] - about) - correction;
         squares += distance * distance;
     }
     let norm = sqrt(add_lanes(lane, squares));
@@ -57,7 +63,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
         for (var i = lane; i < params.values_in_memory; i += ${THREADS}u) {
             let place = image * params.values_in_memory + i;
             if i < params.values {
-                y[place] = (x[first + i] - mean) * factor;
+                y[place] = ((x[first + i] - about) - correction) * factor;
             } else {
                 y[place] = 0.0;
             }

@@ -93,7 +93,9 @@ fn a_whitened_run_from_training_to_answers() {
 
     // A run that starts from whitened weights keeps their whitening.
     let tuned = word(at("tuned"));
-    let ran = run(&training(&data, &tuned, &["--initial-weights", &moved_weights, "--no-report", "--limit-train", "16"])).done();
+    let ran =
+        run(&training(&data, &tuned, &["--initial-weights", &moved_weights, "--in-channels", "3", "--no-report", "--limit-train", "16"]))
+            .done();
     assert!(ran.stderr.contains("whitened as for"), "{ran}");
     assert!(fs::read(at("tuned/whitening.safetensors")).unwrap() == fs::read(&whitening).unwrap());
 
