@@ -123,8 +123,10 @@ impl SaveDtype {
 
 named_choice! {
     /// What is done to images before the network sees them, beside the scale of their pixels.
+    #[derive(Default)]
     Whiten {
         /// Mean and standard deviation of each channel.
+        #[default]
         None = "none",
         /// Contrast normalisation and whitening of all values together; see [`super::super::whitening`].
         Zca = "zca",
@@ -135,11 +137,5 @@ impl Whiten {
     /// Whether images stay as they are.
     pub fn is_none(&self) -> bool {
         *self == Whiten::None
-    }
-}
-
-impl Default for Whiten {
-    fn default() -> Self {
-        Whiten::None
     }
 }
