@@ -74,16 +74,7 @@ fn unit(value: f32) -> f32 {
     return quotient + remainder * (1.0 / 255.0);
 }
 
-// What happens to an image: mirrored and moved before it is resized, values changed afterwards, a square left out.
-struct Change {
-    flip: bool,
-    down: i32,
-    right: i32,
-    cut_top: i32,
-    cut_left: i32,
-    factor: f32,
-    summand: f32,
-}
+#import "shared/augment.wgsl"
 
 // A random word as a number in [-1, 1).
 fn signed(bits: u32) -> f32 {
@@ -94,35 +85,15 @@ fn adjusts() -> bool {
     return params.brightness > 0.0 || params.contrast > 0.0;
 }
 
-fn change_of(image: u32) -> Change {
-    var change = Change(false, 0, 0, 0, 0, 1.0, 0.0);
-    let key = vec2<u32>(step.seed_lo, step.seed_hi);
-    if params.flip != 0u || params.shift > 0u {
-        let random = philox(vec4<u32>(0u, ids[image], step.epoch, PURPOSE_AUGMENT), key);
-        let span = 2u * params.shift + 1u;
-        change.flip = params.flip != 0u && (random.x & 1u) == 1u;
-        change.down = i32(multiply_high(random.y, span)) - i32(params.shift);
-        change.right = i32(multiply_high(random.z, span)) - i32(params.shift);
-    }
-    if params.cutout > 0u || adjusts() {
-        let random = philox(vec4<u32>(1u, ids[image], step.epoch, PURPOSE_AUGMENT), key);
-        change.cut_top = i32(multiply_high(random.x, params.in_h)) - i32(params.cutout / 2u);
-        change.cut_left = i32(multiply_high(random.y, params.in_w)) - i32(params.cutout / 2u);
-        change.factor = 1.0 + params.contrast * signed(random.z);
-        change.summand = params.brightness * signed(random.w);
-    }
-    return change;
-}
-
 // A pixel of the changed image; 0 where the shift uncovered it.
-fn source(place: Place, row: u32, column: u32, channel: u32, change: Change) -> f32 {
-    let from_row = i32(row) - change.down;
-    var from_column = i32(column) - change.right;
+fn source(place: Place, row: u32, column: u32, channel: u32, motion: Motion) -> f32 {
+    let from_row = i32(row) - motion.down;
+    var from_column = i32(column) - motion.right;
     let inside = from_row >= 0 && from_row < i32(params.in_h) && from_column >= 0 && from_column < i32(params.in_w);
     if !inside {
         return 0.0;
     }
-    if change.flip {
+    if motion.flip {
         from_column = i32(params.in_w) - 1 - from_column;
     }
     let at = place.first + (u32(from_row) * params.in_w + u32(from_column)) * params.channels + channel;
@@ -156,23 +127,28 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
     let mean = vec4<f32>(params.mean_0, params.mean_1, params.mean_2, params.mean_3);
     let inverse_std = vec4<f32>(params.inverse_std_0, params.inverse_std_1, params.inverse_std_2, params.inverse_std_3);
     let image = step.first_image + n;
-    let change = change_of(image);
+    let motion = motion_of(ids[image]);
+    var random = vec4<u32>();
+    if params.cutout > 0u || adjusts() {
+        random = second_block(ids[image]);
+    }
+    let factor = 1.0 + params.contrast * signed(random.z);
+    let summand = params.brightness * signed(random.w);
     let place = place_of(image);
-    let cut = vec2<u32>(vec2<i32>(i32(top) - change.cut_top, i32(left) - change.cut_left));
-    let is_cut = cut.x < params.cutout && cut.y < params.cutout;
+    let is_left_out = is_cut(top, left, random);
     for (var channel = 0u; channel < params.channels; channel++) {
-        let top_left = source(place, top, left, channel, change);
-        let top_right = source(place, top, right, channel, change);
-        let bottom_left = source(place, bottom, left, channel, change);
-        let bottom_right = source(place, bottom, right, channel, change);
+        let top_left = source(place, top, left, channel, motion);
+        let top_right = source(place, top, right, channel, motion);
+        let bottom_left = source(place, bottom, left, channel, motion);
+        let bottom_right = source(place, bottom, right, channel, motion);
         let upper = (1.0 - to_right) * top_left + to_right * top_right;
         let lower = (1.0 - to_right) * bottom_left + to_right * bottom_right;
         // Scaled only now: weights and bytes are short numbers, so that the interpolation is exact for most sizes.
         var value = (1.0 - to_bottom) * upper + to_bottom * lower;
         if adjusts() {
-            value = clamp((value - 127.5) * change.factor + 127.5 + 255.0 * change.summand, 0.0, 255.0);
+            value = clamp((value - 127.5) * factor + 127.5 + 255.0 * summand, 0.0, 255.0);
         }
         let normalised = (unit(value) - mean[channel]) * inverse_std[channel];
-        y[i * params.channels + channel] = ${ELEMENT}(select(normalised, 0.0, is_cut));
+        y[i * params.channels + channel] = ${ELEMENT}(select(normalised, 0.0, is_left_out));
     }
 }

@@ -36,17 +36,18 @@ pub struct Answer {
 impl Model {
     /// Reads a weight file that this program has written. Fails for files of other programs, which do not say what they are.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
-        Self::described(weights::load(path.as_ref())?)
+        let path = path.as_ref();
+        Self::described(weights::load(path)?, Some(path))
     }
 
     /// The weights inside the program: `nin-small` for the ten kinds of clothes of Fashion-MNIST.
     pub fn embedded() -> Result<Self, WeightsError> {
-        Self::described(embedded::weights()?)
+        Self::described(embedded::weights()?, None)
     }
 
-    fn described(mut file: WeightFile) -> Result<Self, WeightsError> {
+    fn described(mut file: WeightFile, path: Option<&Path>) -> Result<Self, WeightsError> {
         let Some(metadata) = file.metadata.take() else { return Err(WeightsError::Undescribed { file: file.source }) };
-        Ok(Model { trained: TrainedModel::described(file, metadata)? })
+        Ok(Model { trained: TrainedModel::described(file, metadata, path)? })
     }
 
     /// Name of the architecture, such as `nin-small`.
@@ -66,20 +67,18 @@ impl Model {
 
     /// Puts the network on a device, to name pictures.
     pub fn classifier<'a>(&'a self, gpu: &'a Gpu) -> Result<Classifier<'a>, TrainError> {
-        let TrainedModel { file, model, options, preprocess, .. } = &self.trained;
         // As for a program that goes on using it: kernels for long runs.
         let pictures = usize::MAX;
-        let predictor = Predictor::new(gpu, model, options, preprocess, file, BATCH, pictures, Precision::F32)?;
+        let predictor = Predictor::new(gpu, &self.trained, BATCH, pictures, Precision::F32)?;
         Ok(Classifier { gpu, model: self, predictor })
     }
 
     /// Loss, accuracy and confusion on a split of a data set, which is brought to the network's size on the device.
     pub fn evaluate(&self, gpu: &Gpu, dataset: &Dataset, split: Split) -> Result<Evaluation, TrainError> {
         self.trained.check_fit(dataset, split)?;
-        let TrainedModel { file, model, options, preprocess, .. } = &self.trained;
         let source = Arc::clone(dataset.split(split));
-        let predictions = predictions(gpu, model, options, preprocess, file, source, BATCH, Precision::F32, &mut |_| {})?;
-        Ok(Evaluation::of(&predictions, options.classes))
+        let predictions = predictions(gpu, &self.trained, source, BATCH, Precision::F32, &mut |_| {})?;
+        Ok(Evaluation::of(&predictions, self.trained.options.classes))
     }
 }
 
@@ -103,7 +102,7 @@ impl Classifier<'_> {
 
     /// Names what pictures of any size show, in their order: they are framed and scaled as `nin-wgpu infer` does it.
     pub fn classify(&mut self, pictures: &[Picture]) -> Result<Vec<Answer>, TrainError> {
-        let Preprocess { size: [height, width], channels, polarity, .. } = self.model.trained.preprocess;
+        let &Preprocess { size: [height, width], channels, polarity, .. } = &self.model.trained.preprocess;
         let target = Target { height, width, channels, polarity };
         let images = pictures.iter().map(|picture| prepare(picture, &target)).collect::<Result<Vec<_>, _>>()?;
         Ok(self.predictor.predict(self.gpu, &images)?.into_iter().map(|probabilities| self.answer(probabilities)).collect())
@@ -126,9 +125,9 @@ mod tests {
         assert_eq!(Model::embedded().unwrap().classes().len(), 10);
         let mut file = embedded::weights().unwrap();
         file.metadata = None;
-        assert!(matches!(Model::described(file), Err(WeightsError::Undescribed { .. })));
+        assert!(matches!(Model::described(file, None), Err(WeightsError::Undescribed { .. })));
         let mut file = embedded::weights().unwrap();
         file.metadata.as_mut().unwrap().model = "vgg".into();
-        assert!(matches!(Model::described(file), Err(WeightsError::UnknownModel { .. })));
+        assert!(matches!(Model::described(file, None), Err(WeightsError::UnknownModel { .. })));
     }
 }

@@ -99,7 +99,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
 
     let batch = args.batch_size.min(source.len());
-    let TrainedModel { file, model, options, preprocess, .. } = &ready;
+    let TrainedModel { model, options, .. } = &ready;
     let mut gpu = args.tune.open_gpu(context, budget, false, |_| {
         Ok(Workload {
             model,
@@ -113,7 +113,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     })?;
     let precision = trusted(&mut gpu, args.precision, false, context)?;
     let counter = Counter::new(context, source.len());
-    let predictions = predictions(&gpu, model, options, preprocess, file, source, batch, precision, &mut |done| counter.set(done))?;
+    let predictions = predictions(&gpu, &ready, source, batch, precision, &mut |done| counter.set(done))?;
     let evaluation = Evaluation::of(&predictions, options.classes);
     drop(counter);
     if let Some(unreadable) = &dataset.unreadable {

@@ -191,7 +191,7 @@ impl Device<'_> {
         let (gpu, predictor) = match &mut self.opened {
             Some(opened) => opened,
             None => {
-                let TrainedModel { file, model, options, preprocess, .. } = self.weights;
+                let TrainedModel { model, options, .. } = self.weights;
                 let batch = BATCH.min(self.pictures);
                 let purpose = Purpose::Infer { runs: self.pictures.div_ceil(batch) };
                 let mut gpu = self.tune.open_gpu(self.context, self.memory_budget, false, |_| {
@@ -206,7 +206,7 @@ impl Device<'_> {
                     })
                 })?;
                 let precision = trusted(&mut gpu, self.precision, false, self.context)?;
-                let predictor = Predictor::new(&gpu, model, options, preprocess, file, batch, self.pictures, precision)?;
+                let predictor = Predictor::new(&gpu, self.weights, batch, self.pictures, precision)?;
                 self.opened.insert((gpu, predictor))
             }
         };

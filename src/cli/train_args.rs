@@ -5,7 +5,7 @@ use super::memory_args::{BatchSize, MemoryArgs};
 use super::model_args::model;
 use super::tuning::TuneArgs;
 use crate::models::Model;
-use crate::train::config::{Augment, ConfigError, Init, Optimizer, Precision, SaveDtype, Schedule, TrainConfig};
+use crate::train::config::{Augment, ConfigError, Init, Optimizer, Precision, SaveDtype, Schedule, TrainConfig, Whiten};
 use crate::train::defaults::{ADAM_LR, ADAMW_DECAY};
 use crate::train::fit::Follow;
 use crate::train::interval::CheckpointInterval;
@@ -74,6 +74,9 @@ pub struct Args {
     /// Standard deviation per channel, for pixels in [0, 1]
     #[arg(long, value_name = "A[,B,C]", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Data")]
     pub std: Option<Vec<f64>>,
+    /// Instead of mean and std: zca, contrast normalisation and whitening with statistics of the training images; or none
+    #[arg(long, value_name = "KIND", help_heading = "Data")]
+    pub whiten: Option<Whiten>,
     /// Number of classes [default: that of the data set]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub classes: Option<usize>,
@@ -200,6 +203,9 @@ impl Args {
             (None, Some(model)) => TrainConfig::defaults(model.name)?,
             (None, None) => return Err(Failure::Usage("train needs --model and --data, --recipe, or --resume".into())),
         };
+        if self.whiten == Some(Whiten::Zca) && (self.mean.is_some() || self.std.is_some()) {
+            return Err(Failure::Usage("--whiten zca takes the place of --mean and --std; leave one or the other out".into()));
+        }
         let own_optimizer = config.optimizer;
         for change in self.changes() {
             (change.apply)(&mut config);
@@ -270,8 +276,9 @@ impl Args {
             "--classes" classes => |c| c.classes = *classes;
             "--in-channels" in_channels => |c| c.set_in_channels(*in_channels);
             "--image-size" image_size => |c| c.image_size = *image_size;
-            "--mean" mean => |c| c.mean.clone_from(mean);
-            "--std" std => |c| c.std.clone_from(std);
+            "--whiten" whiten => |c| c.set_whiten(*whiten);
+            "--mean" mean => |c| { c.set_whiten(Whiten::None); c.mean.clone_from(mean) };
+            "--std" std => |c| { c.set_whiten(Whiten::None); c.std.clone_from(std) };
             "--flip" flip => |c| c.augment.flip = *flip;
             "--shift" shift => |c| c.augment.shift = *shift;
             "--cutout" cutout => |c| c.augment.cutout = *cutout;
@@ -477,6 +484,32 @@ mod tests {
         std::fs::write(&path, "model = \"nin-small\"\noptimizer = \"adamw\"\nlr = 0.003\nmomentum = 0\nnesterov = false").unwrap();
         let mine = Args { recipe: path.to_str().map(str::to_string), data: Some("d".into()), ..Args::default() }.resolve().unwrap();
         assert_eq!((mine.optimizer, mine.lr, mine.weight_decay), (Optimizer::AdamW, 0.003, 5e-4));
+    }
+
+    #[test]
+    fn whitening_and_normalisation_exclude_each_other() {
+        let plain = resolve("--model nin-cifar --data cifar10");
+        let whitened = resolve("--model nin-cifar --data cifar10 --whiten zca");
+        assert_eq!((whitened.whiten, whitened.mean.clone(), whitened.std.clone()), (Whiten::Zca, vec![0.0], vec![1.0]));
+        assert_eq!(resolve("--model nin-cifar --data cifar10 --whiten none"), plain);
+        let recipe = resolve("--recipe paper-cifar10-aug");
+        assert_eq!((recipe.whiten, recipe.augment.flip), (Whiten::Zca, true));
+        // What normalises takes the place of a recipe's whitening.
+        let own = resolve("--recipe paper-cifar10-aug --mean 0.5");
+        assert_eq!((own.whiten, own.mean, own.std), (Whiten::None, vec![0.5], plain.std.clone()));
+        let none = resolve("--recipe paper-cifar10-aug --whiten none");
+        assert_eq!((none.whiten, none.mean, none.std), (Whiten::None, plain.mean.clone(), plain.std.clone()));
+        for (line, words) in [
+            ("--model nin-cifar --data d --whiten zca --std 2", "--whiten zca takes the place of --mean and --std"),
+            ("--model nin-cifar --data d --whiten zca --image-size 64", "--whiten takes images of at most 4096 values, 3x64x64 are 12288"),
+            ("--model nin-cifar --data d --whiten zca --contrast 0.1", "--contrast is for images that are not whitened"),
+        ] {
+            assert!(refusal(line).contains(words), "{line}: {}", refusal(line));
+        }
+        assert!(parse("--resume r").check_resumed(&whitened).is_ok());
+        assert!(parse("--resume r --whiten zca").check_resumed(&whitened).is_ok());
+        assert!(parse("--resume r --whiten none").check_resumed(&whitened).is_err());
+        assert_ne!(whitened.hash(), plain.hash());
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl WeightsArgs {
     }
 
     fn described(&self, file: WeightFile, metadata: Metadata) -> Result<TrainedModel, Failure> {
-        let ready = TrainedModel::described(file, metadata)?;
+        let ready = TrainedModel::described(file, metadata, self.weights.as_deref())?;
         let (source, model) = (&ready.file.source, ready.model);
         if let Some(other) = self.model.filter(|other| other.name != model.name) {
             return Err(Failure::BadData(format!("{source}: weights of {}, not of --model {}", model.name, other.name)));
@@ -93,9 +93,10 @@ impl WeightsArgs {
             mean: single(&config.mean),
             std: single(&config.std),
             polarity: Polarity::Any,
+            whitening: None,
         };
         let classes = (0..options.classes).map(|index| index.to_string()).collect();
-        Ok(TrainedModel { file, model, options, preprocess, classes, recipe: None })
+        Ok(TrainedModel { file, model, options, preprocess, whitening: None, classes, recipe: None })
     }
 }
 
@@ -151,7 +152,8 @@ mod tests {
     }
 
     fn metadata(model: &str) -> Metadata {
-        let preprocess = Preprocess { size: [28, 30], channels: 3, mean: vec![0.5], std: vec![0.25], polarity: Polarity::LightOnDark };
+        let (mean, std) = (vec![0.5], vec![0.25]);
+        let preprocess = Preprocess { size: [28, 30], channels: 3, mean, std, polarity: Polarity::LightOnDark, whitening: None };
         Metadata { model: model.into(), classes: vec!["cat".into(), "dog".into()], preprocess, recipe: None }
     }
 

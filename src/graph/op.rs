@@ -43,6 +43,11 @@ pub trait Op: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Its inputs stay in f32 in mixed precision.
+    fn needs_single_precision(&self) -> bool {
+        false
+    }
+
     /// Output 0 is kept from step to step and this writes only part of it.
     fn keeps_state(&self) -> bool {
         false

@@ -6,7 +6,9 @@ mod nin;
 mod training;
 
 pub use memory::{DEFAULT_AUTO_BYTES, Memory, MemoryOfModel, READBACKS, compiled, largest_batch, memory};
-pub use network::{BuildError, CompiledNetwork, InputOptions, METRICS_RING, Network, Purpose, Resident, compile, network};
+pub use network::{
+    BuildError, CompiledNetwork, InputOptions, InputPart, METRICS_RING, Network, Purpose, Resident, compile, input_part, network,
+};
 pub use training::{EMA_STATE, LayerMultipliers, Training, unknown_path};
 
 use crate::graph::{Builder, Graph, GraphError, Scope, ValueId};

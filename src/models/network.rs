@@ -3,7 +3,7 @@
 use super::{Memory, Model, ModelOptions, Training};
 use crate::graph::{Builder, Graph, GraphError, ValueId, ValueKind};
 use crate::kernels::Target;
-use crate::ops::{Augment, ImageInput, Metrics, Softmax, SoftmaxCrossEntropy};
+use crate::ops::{Augment, AugmentVector, CONTRAST_SCALE, ContrastNormalise, ImageInput, Metrics, Softmax, SoftmaxCrossEntropy, Whiten};
 use crate::passes::{self, AutodiffError, CompileOptions, Compiled, PlanError};
 use crate::shape::{Fact, Layout, Shape};
 use std::sync::Arc;
@@ -50,6 +50,8 @@ pub struct InputOptions {
     pub std: Vec<f32>,
     /// Random changes while training.
     pub augment: Option<Augment>,
+    /// Instead of mean and std: contrast normalisation, and whitening by a matrix on the device.
+    pub whiten: bool,
     /// Where the pictures lie, if not in each batch.
     pub resident: Option<Resident>,
 }
@@ -75,7 +77,7 @@ impl InputOptions {
     /// Pictures of the model's own size, unchanged but for the scale to [0, 1].
     pub fn plain(options: &ModelOptions) -> Self {
         let [h, w] = options.image_size;
-        InputOptions { source: [options.in_channels, h, w], mean: vec![0.0], std: vec![1.0], augment: None, resident: None }
+        InputOptions { source: [options.in_channels, h, w], mean: vec![0.0], std: vec![1.0], augment: None, whiten: false, resident: None }
     }
 }
 
@@ -109,12 +111,66 @@ pub struct Network {
     pub graph: Graph,
     /// Stored pictures as bytes: the whole batch, or the parts of the data set.
     pub pixels: Vec<ValueId>,
+    /// Matrix and offset of whitening, where images are whitened.
+    pub whitening: Option<[ValueId; 2]>,
     /// Class per image of the batch; absent for inference.
     pub labels: Option<ValueId>,
     /// Index in the data set per image of the batch.
     pub ids: ValueId,
     /// What comes back: the metrics ring, the rows or the probabilities.
     pub result: ValueId,
+}
+
+/// The part of a graph between stored pictures and a model.
+pub struct InputPart {
+    /// As in [`Network`].
+    pub pixels: Vec<ValueId>,
+    /// As in [`Network`].
+    pub ids: ValueId,
+    /// As in [`Network`].
+    pub whitening: Option<[ValueId; 2]>,
+    /// What the model sees, `[micro_batch, C, H, W]`.
+    pub images: ValueId,
+}
+
+/// Builds what brings pictures to a height and width, normalises or whitens them and changes them as `input` says.
+pub fn input_part(
+    builder: &mut Builder,
+    size: [usize; 2],
+    input: &InputOptions,
+    batch: usize,
+    micro_batch: usize,
+) -> Result<InputPart, GraphError> {
+    let [channels, height, width] = input.source;
+    let pixels: Vec<ValueId> = match input.resident {
+        None => vec![builder.input("pixels", Fact::pixels(batch, channels, height, width))],
+        Some(resident) => {
+            let parts = resident.parts().enumerate();
+            parts.map(|(part, images)| builder.input(&format!("images.{part}"), Fact::pixels(images, channels, height, width))).collect()
+        }
+    };
+    let ids = builder.input("ids", Fact::new(Shape(vec![batch]), Layout::Index));
+    let image_input = ImageInput {
+        micro_batch,
+        size,
+        mean: spread(&input.mean),
+        inverse_std: spread(&input.std).map(|s| 1.0 / s),
+        augment: input.augment.filter(|_| !input.whiten),
+        gather: input.resident.is_some(),
+    };
+    let mut images = builder.node("input", image_input, &[&pixels[..], &[ids]].concat())?;
+    let mut whitening = None;
+    if input.whiten {
+        let values = channels * size[0] * size[1];
+        let matrix = builder.input("whitening.matrix", Fact::filter(values, values, 1, 1));
+        let offset = builder.input("whitening.offset", Fact::vector(values));
+        images = builder.node("input", ContrastNormalise { scale: CONTRAST_SCALE as f32 }, &[images])?;
+        images = builder.node("input", Whiten, &[images, matrix, offset])?;
+        let augment = AugmentVector { channels, size, augment: input.augment.unwrap_or(Augment::NONE) };
+        images = builder.node("input", augment, &[images, ids])?;
+        whitening = Some([matrix, offset]);
+    }
+    Ok(InputPart { pixels, ids, whitening, images })
 }
 
 /// Builds the graph of `model` for micro-batches of `micro_batch` images out of batches of `batch`, trained as `training` says
@@ -129,35 +185,20 @@ pub fn network(
     training: &Training,
 ) -> Result<Network, BuildError> {
     let mut builder = Builder::new();
-    let [channels, height, width] = input.source;
-    let pixels: Vec<ValueId> = match input.resident {
-        None => vec![builder.input("pixels", Fact::pixels(batch, channels, height, width))],
-        Some(resident) => {
-            let parts = resident.parts().enumerate();
-            parts.map(|(part, images)| builder.input(&format!("images.{part}"), Fact::pixels(images, channels, height, width))).collect()
-        }
-    };
-    let ids = builder.input("ids", Fact::new(Shape(vec![batch]), Layout::Index));
-    let image_input = ImageInput {
-        micro_batch,
-        size: options.image_size,
-        mean: spread(&input.mean),
-        inverse_std: spread(&input.std).map(|s| 1.0 / s),
-        augment: input.augment.filter(|_| purpose == Purpose::Train),
-        gather: input.resident.is_some(),
-    };
-    let images = builder.node("input", image_input, &[&pixels[..], &[ids]].concat())?;
+    let augment = input.augment.filter(|_| purpose == Purpose::Train);
+    let input = InputOptions { augment, ..input.clone() };
+    let InputPart { pixels, ids, whitening, images } = input_part(&mut builder, options.image_size, &input, batch, micro_batch)?;
     let dropout = if purpose == Purpose::Train { options.dropout } else { 0.0 };
     let logits = model.build(&mut builder, images, &ModelOptions { dropout, ..options.clone() })?;
     if matches!(purpose, Purpose::Infer { .. }) {
         let result = builder.node("head", Softmax, &[logits])?;
         builder.graph.set_kind(result, ValueKind::Output);
-        return Ok(Network { graph: builder.graph, pixels, labels: None, ids, result });
+        return Ok(Network { graph: builder.graph, pixels, whitening, labels: None, ids, result });
     }
     let labels = builder.input("labels", Fact::new(Shape(vec![batch]), Layout::Index));
     let smoothing = if purpose == Purpose::Train { training.label_smoothing } else { 0.0 };
     let rows = builder.node("loss", SoftmaxCrossEntropy { smoothing }, &[logits, labels])?;
-    let mut network = Network { graph: builder.graph, pixels, labels: Some(labels), ids, result: rows };
+    let mut network = Network { graph: builder.graph, pixels, whitening, labels: Some(labels), ids, result: rows };
     if purpose == Purpose::Evaluate {
         network.graph.set_kind(rows, ValueKind::Output);
     } else {
@@ -178,6 +219,8 @@ pub struct CompiledNetwork {
     pub compiled: Compiled,
     /// Values the host reads and writes; its graph is in `compiled`.
     pub pixels: Vec<ValueId>,
+    /// As in [`Network`].
+    pub whitening: Option<[ValueId; 2]>,
     /// As in [`Network`].
     pub labels: Option<ValueId>,
     /// As in [`Network`].
@@ -240,11 +283,12 @@ pub(super) fn compile_passes(
 ) -> Result<CompiledNetwork, BuildError> {
     let target = &target.for_runs(purpose.runs());
     let compile_with = |switches| {
-        let Network { graph, pixels, labels, ids, result } = network(model, options, input, purpose, batch, micro_batch, training)?;
+        let Network { graph, pixels, whitening, labels, ids, result } =
+            network(model, options, input, purpose, batch, micro_batch, training)?;
         let compiled = passes::compile(graph, target, switches)?;
         let memory = Memory::of(&compiled, result, batch.div_ceil(micro_batch), training, target);
         memory.check(target)?;
-        Ok(CompiledNetwork { compiled, pixels, labels, ids, result, micro_batch, memory })
+        Ok(CompiledNetwork { compiled, pixels, whitening, labels, ids, result, micro_batch, memory })
     };
     compile_with(switches).or_else(|error| match error {
         BuildError::OverBudget { .. } => compile_with(CompileOptions { recompute: true, ..switches }),

@@ -1,12 +1,10 @@
 //! From the bytes of a batch to the network's input: augment, resize, normalise.
 
+use super::Augment;
 use crate::graph::{Case, Lowered, Lowering, Op, Operand, Tolerance};
 use crate::kernels::{Step, image_input, image_input_parts, workgroups_for};
-use crate::rng::{philox4x32, purpose, uniform01};
 use crate::shape::{Fact, Layout, ShapeError};
 use crate::tensor::Tensor;
-use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// Pixels are scaled to [0, 1], resized (bilinear, half-pixel centres, no antialias) and normalised:
@@ -34,50 +32,6 @@ pub struct ImageInput {
 
 /// Most parts of a data set that one kernel gathers from: with two more arrays, what every device can bind.
 pub const MOST_PARTS: usize = 4;
-
-/// Random changes of training images, drawn per image and epoch.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Augment {
-    /// Mirror every second image, on average.
-    pub flip: bool,
-    /// Largest shift in each direction, in pixels of the source; uncovered pixels are 0.
-    pub shift: u32,
-    /// Side of a square in pixels of the source that becomes 0 after normalisation, with its centre anywhere in the image
-    /// (DeVries and Taylor 2017, arXiv 1708.04552); 0 cuts nothing.
-    pub cutout: u32,
-    /// Most that is added to values in [0, 1], of either sign; what leaves [0, 1] is clamped.
-    pub brightness: f32,
-    /// Most by which distances to the middle grey are stretched or shrunk, as a share of them.
-    pub contrast: f32,
-}
-
-impl Augment {
-    /// Images as they are.
-    pub const NONE: Self = Self { flip: false, shift: 0, cutout: 0, brightness: 0.0, contrast: 0.0 };
-}
-
-/// As graphs are dumped: what there is, each with a comma before it.
-impl fmt::Display for Augment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Augment { flip, shift, cutout, brightness, contrast } = *self;
-        if flip {
-            f.write_str(", flip")?;
-        }
-        if shift > 0 {
-            write!(f, ", shift {shift}")?;
-        }
-        if cutout > 0 {
-            write!(f, ", cutout {cutout}")?;
-        }
-        if brightness > 0.0 {
-            write!(f, ", brightness {brightness}")?;
-        }
-        if contrast > 0.0 {
-            write!(f, ", contrast {contrast}")?;
-        }
-        Ok(())
-    }
-}
 
 impl Op for ImageInput {
     fn name(&self) -> &'static str {
@@ -166,16 +120,12 @@ impl Op for ImageInput {
         for n in 0..(step.images as usize).min(self.micro_batch) {
             let image = step.first_image as usize + n;
             let id = ids.data[image] as u32;
-            let Change { flip, down, right, cut, factor, summand } = self.change(id, step, [in_h, in_w]);
+            let change = self.augment.unwrap_or(Augment::NONE).change(id, step, [in_h, in_w]);
             let stored = if self.gather { id as usize } else { image };
             let (pixels, stored) = (&parts[stored / images], stored % images);
             let source = |channel: usize, row: usize, column: usize| {
-                let (row, column) = (row as i64 - down, column as i64 - right);
-                if row < 0 || row >= in_h as i64 || column < 0 || column >= in_w as i64 {
-                    return 0.0;
-                }
-                let column = if flip { in_w - 1 - column as usize } else { column as usize };
-                pixels.data[pixels.at([stored, channel, row as usize, column])] / 255.0
+                let Some([row, column]) = change.source([row, column], [in_h, in_w]) else { return 0.0 };
+                pixels.data[pixels.at([stored, channel, row, column])] / 255.0
             };
             for channel in 0..channels {
                 for row in 0..out_h {
@@ -185,10 +135,10 @@ impl Op for ImageInput {
                         let upper = source(channel, top, left) * (1.0 - right_share) + source(channel, top, right) * right_share;
                         let lower = source(channel, bottom, left) * (1.0 - right_share) + source(channel, bottom, right) * right_share;
                         let mut value = upper * (1.0 - down_share) + lower * down_share;
-                        if (factor, summand) != (1.0, 0.0) {
-                            value = ((value - 0.5) * factor + 0.5 + summand).clamp(0.0, 1.0);
+                        if (change.factor, change.summand) != (1.0, 0.0) {
+                            value = ((value - 0.5) * change.factor + 0.5 + change.summand).clamp(0.0, 1.0);
                         }
-                        if cut[0].contains(&(top as i64)) && cut[1].contains(&(left as i64)) {
+                        if change.cuts(top, left) {
                             continue;
                         }
                         let at = y.at([n, channel, row, column]);
@@ -199,41 +149,6 @@ impl Op for ImageInput {
         }
         vec![y]
     }
-}
-
-impl ImageInput {
-    /// What happens to an image of a size in some epoch.
-    fn change(&self, id: u32, step: &Step, [in_h, in_w]: [usize; 2]) -> Change {
-        let Augment { flip, shift, cutout, brightness, contrast } = self.augment.unwrap_or(Augment::NONE);
-        let words = |block| philox4x32([block, id, step.epoch, purpose::AUGMENT], [step.seed_lo, step.seed_hi]);
-        let below = |word: u32, end: u64| ((u64::from(word) * end) >> 32) as i64;
-        let moved = |word| below(word, 2 * u64::from(shift) + 1) - i64::from(shift);
-        let signed = |word| 2.0 * f64::from(uniform01(word)) - 1.0;
-        let (first, second) = (words(0), words(1));
-        let cut = |word, side: usize| {
-            let start = below(word, side as u64) - i64::from(cutout / 2);
-            start..start + i64::from(cutout)
-        };
-        Change {
-            flip: flip && first[0] % 2 == 1,
-            down: moved(first[1]),
-            right: moved(first[2]),
-            cut: [cut(second[0], in_h), cut(second[1], in_w)],
-            factor: 1.0 + f64::from(contrast) * signed(second[2]),
-            summand: f64::from(brightness) * signed(second[3]),
-        }
-    }
-}
-
-/// What happens to one image.
-struct Change {
-    flip: bool,
-    down: i64,
-    right: i64,
-    /// Rows and columns of the source whose pixels become 0.
-    cut: [Range<i64>; 2],
-    factor: f64,
-    summand: f64,
 }
 
 /// The ids, and what the pixels are in.
@@ -327,60 +242,4 @@ pub(super) fn cases(_quick: bool) -> Vec<Case> {
         ),
         case("mirrored and shifted", ImageInput { augment: both, ..plain(6, [9, 8]) }, Fact::pixels(6, 3, 9, 8), all(6), Tolerance::Exact),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const IMAGES: u32 = 20_000;
-    const SIZE: [usize; 2] = [12, 10];
-
-    fn changes(epoch: u32, seed_lo: u32) -> Vec<Change> {
-        let augment = Augment { flip: true, shift: 3, cutout: 4, brightness: 0.25, contrast: 0.5 };
-        let (mean, inverse_std) = ([0.0; 4], [1.0; 4]);
-        let op = ImageInput { micro_batch: 1, size: SIZE, mean, inverse_std, augment: Some(augment), gather: false };
-        let step = Step { epoch, seed_lo, ..Default::default() };
-        (0..IMAGES).map(|id| op.change(id, &step, SIZE)).collect()
-    }
-
-    /// Fails where one of the numbers from `first` on is drawn more or less often than six standard deviations allow.
-    fn uniform(what: &str, drawn: impl Iterator<Item = i64>, first: i64, count: usize) {
-        let mut counts = vec![0u32; count];
-        drawn.for_each(|number| counts[usize::try_from(number - first).unwrap()] += 1);
-        let expected = f64::from(IMAGES) / count as f64;
-        let allowed = 6.0 * expected.sqrt();
-        assert!(counts.iter().all(|drawn| (f64::from(*drawn) - expected).abs() < allowed), "{what}: {counts:?}");
-    }
-
-    fn even(what: &str, drawn: impl Iterator<Item = f64>, middle: f64, reach: f64) {
-        uniform(what, drawn.map(|value| ((value - middle + reach) / (2.0 * reach) * 16.0).floor() as i64), 0, 16);
-    }
-
-    #[test]
-    fn changes_are_drawn_evenly() {
-        let changes = changes(3, 7);
-        uniform("flip", changes.iter().map(|change| change.flip.into()), 0, 2);
-        uniform("down", changes.iter().map(|change| change.down), -3, 7);
-        uniform("right", changes.iter().map(|change| change.right), -3, 7);
-        uniform("rows that are cut", changes.iter().map(|change| change.cut[0].start), -2, SIZE[0]);
-        uniform("columns that are cut", changes.iter().map(|change| change.cut[1].start), -2, SIZE[1]);
-        even("contrast", changes.iter().map(|change| change.factor), 1.0, 0.5);
-        even("brightness", changes.iter().map(|change| change.summand), 0.0, 0.25);
-        // None follows from another.
-        let agree = changes.iter().filter(|change| change.flip == (change.summand > 0.0)).count() as f64;
-        assert!((agree / f64::from(IMAGES) - 0.5).abs() < 0.03, "{agree}");
-    }
-
-    #[test]
-    fn changes_depend_on_seed_epoch_and_image_alone() {
-        let drawn =
-            |epoch, seed| changes(epoch, seed).into_iter().map(|change| (change.down, change.summand.to_bits())).collect::<Vec<_>>();
-        let same = |a: &[_], b: &[_]| a.iter().zip(b).filter(|(a, b)| a == b).count();
-        let first = drawn(1, 7);
-        assert_eq!(first, drawn(1, 7));
-        for other in [drawn(2, 7), drawn(1, 8)] {
-            assert!(same(&first, &other) < 20);
-        }
-    }
 }

@@ -4,9 +4,11 @@
 //! finite-difference gradients, translation to every backend and the self-check follow from the registry.
 
 mod add;
+mod augment;
 mod avg_pool2d;
 mod cast;
 mod clip_norm;
+mod contrast_normalise;
 pub mod conv2d;
 mod cross_entropy;
 mod dropout;
@@ -22,24 +24,28 @@ mod optimizer;
 mod pool;
 mod relu;
 mod softmax;
+mod whiten;
 
 pub use add::Add;
+pub use augment::{Augment, AugmentVector};
 pub use avg_pool2d::{AvgPool2d, AvgPool2dBackward, avg_pool2d_cases};
 pub use cast::Cast;
 pub use clip_norm::ClipNorm;
+pub use contrast_normalise::{CONTRAST_SCALE, ContrastNormalise, contrast_normalise};
 pub use conv2d::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight};
 pub use cross_entropy::{CrossEntropyBackward, SoftmaxCrossEntropy};
 pub use dropout::Dropout;
 pub use ema::Ema;
 pub use global_avg_pool::{GlobalAvgPool, GlobalAvgPoolBackward};
 pub use head::Head;
-pub use image_input::{Augment, ImageInput, MOST_PARTS};
+pub use image_input::{ImageInput, MOST_PARTS};
 pub use loss_scale::{GROWTH_INTERVAL, LossScale};
 pub use max_pool2d::{MaxPool2d, MaxPool2dBackward, max_pool2d_cases};
 pub use metrics::Metrics;
 pub use optimizer::{Multiplier, Optimizer, WORDS_OF_A_BLOCK, accumulate, start_sum};
 pub use relu::{Relu, ReluBackward};
 pub use softmax::Softmax;
+pub use whiten::Whiten;
 
 use crate::graph::Case;
 use crate::rng::{Stream, purpose};
@@ -72,6 +78,9 @@ pub static REGISTRY: &[Layer] = &[
     Layer::new("global_avg_pool", global_avg_pool::cases),
     Layer::new("dropout", dropout::cases),
     Layer::new("image_input", image_input::cases),
+    Layer::new("contrast_normalise", contrast_normalise::cases),
+    Layer::new("whiten", whiten::cases),
+    Layer::new("augment", augment::cases),
     Layer::new("softmax", softmax::cases),
     Layer::new("cross_entropy", cross_entropy::cases),
     Layer::new("head", head::cases),

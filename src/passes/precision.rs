@@ -1,7 +1,7 @@
 //! Mixed precision: which values are stored in half precision.
 //!
 //! Activations and their gradients are, and the copies of filters that convolutions read. Parameters, their gradients and
-//! what leads from a map to the loss stay in f32, and kernels compute in f32 whatever they load and store.
+//! what leads from a map to the loss stay in f32, as does what an operation [needs](crate::graph::Op::needs_single_precision) so, and kernels compute in f32 whatever they load and store.
 
 use crate::graph::{Fusion, Graph, Node, ValueId, ValueKind};
 use crate::ops::{Cast, LossScale};
@@ -12,7 +12,8 @@ use std::sync::Arc;
 /// Stores activations in half precision, gives every filter that is read a copy in half precision, made once in each run
 /// from the parameter, and multiplies the loss's gradient by the scale in the state that comes back; none without a gradient.
 pub fn precision(graph: &mut Graph) -> Option<ValueId> {
-    let single = around_the_loss(graph);
+    let mut single = around_the_loss(graph);
+    single.extend(graph.nodes.iter().filter(|node| node.op.needs_single_precision()).flat_map(|node| node.inputs.iter().copied()));
     let activations: Vec<ValueId> = graph
         .values()
         .filter(|(id, value)| value.kind == ValueKind::Temporary && value.fact.layout == Layout::Activation && !single.contains(id))

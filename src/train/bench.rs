@@ -8,6 +8,7 @@ use super::TrainError;
 use super::config::TrainConfig;
 use super::engine::{DeviceParameters, ForwardEngine, TrainEngine};
 use super::init::initial_parameters;
+use super::resident::DeviceInput;
 use super::settings::{input_options, model_options, training};
 use crate::data::Batch;
 use crate::gpu::{DispatchTime, Gpu, Submitter};
@@ -299,14 +300,35 @@ impl<'a> Engine<'a> {
         let switches = config.precision.compile_options();
         let runs = match request.mode {
             Mode::Train => {
-                let engine = TrainEngine::new(gpu, model, &options, &input, training(config), batch, batch, &tensors, None, switches)?;
+                let engine = TrainEngine::new(
+                    gpu,
+                    model,
+                    &options,
+                    &input,
+                    training(config),
+                    batch,
+                    batch,
+                    &tensors,
+                    DeviceInput::default(),
+                    switches,
+                )?;
                 Runs::Train(Box::new(engine))
             }
             Mode::Infer => {
                 let parameters = DeviceParameters::upload(gpu, &graph, &tensors)?;
                 let input = InputOptions { augment: None, ..input };
                 let purpose = Purpose::Infer { runs: usize::MAX };
-                Runs::Infer(Box::new(ForwardEngine::new(gpu, model, &options, &input, purpose, batch, &parameters, None, switches)?))
+                Runs::Infer(Box::new(ForwardEngine::new(
+                    gpu,
+                    model,
+                    &options,
+                    &input,
+                    purpose,
+                    batch,
+                    &parameters,
+                    DeviceInput::default(),
+                    switches,
+                )?))
             }
         };
         Ok(Engine { config, graph, runs })

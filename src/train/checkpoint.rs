@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::config::TrainConfig;
-use super::digest::{HashingWriter, file_sha256, hex};
 use super::error::RunError;
 use super::progress::Progress;
+use crate::digest::{HashingWriter, file_sha256, hex};
 use crate::ops::LossScale;
 use crate::shape::Element;
 use crate::weights::{self, Encoder, NamedTensor, PARTIAL, label, one_line, replace_file};
@@ -53,6 +53,8 @@ pub struct Checkpoint {
     pub config_hash: String,
     /// Hash of the training data, whatever the reader defines.
     pub data_fingerprint: String,
+    /// SHA-256 of the whitening, where the run has one.
+    pub whitening: Option<String>,
 }
 
 /// What was added up since the last epoch and since the last step line.
@@ -94,6 +96,7 @@ impl Checkpoint {
             seed: config.seed,
             config_hash: config.hash(),
             data_fingerprint: data_fingerprint.to_string(),
+            whitening: None,
         }
     }
 
@@ -223,6 +226,7 @@ impl Checkpoint {
             seed: self.seed,
             config_hash: self.config_hash.clone(),
             data_fingerprint: self.data_fingerprint.clone(),
+            whitening: self.whitening.clone(),
             tensors,
         }
     }
@@ -292,6 +296,8 @@ struct Manifest {
     seed: u64,
     config_hash: String,
     data_fingerprint: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whitening: Option<String>,
     tensors: Tensors,
 }
 
@@ -376,6 +382,7 @@ impl Manifest {
             seed: self.seed,
             config_hash: self.config_hash,
             data_fingerprint: self.data_fingerprint,
+            whitening: self.whitening,
         }
     }
 

@@ -2,130 +2,18 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::digest::hex;
 use super::interval::CheckpointInterval;
+use crate::digest::hex;
 use crate::kernels::Choices;
-use crate::passes::CompileOptions;
-use crate::shape::Element;
-use crate::weights::{ErrorKind, MAX_CHANNELS, MAX_SIDE};
+use crate::weights::{ErrorKind, MAX_CHANNELS, MAX_SIDE, MOST_WHITENED_VALUES};
 
-/// Declares an enum whose values have one name in flags, files and messages.
-macro_rules! named_choice {
-    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $value:ident = $text:literal,)+ }) => {
-        $(#[$outer])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$inner])* #[serde(rename = $text)] $value,)+
-        }
+mod choices;
 
-        impl $name {
-            /// Every value, in the order of the help text.
-            pub const ALL: &[Self] = &[$(Self::$value),+];
-
-            /// The name in flags and files.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$value => $text,)+ }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(self.name())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                let found = Self::ALL.iter().find(|value| value.name() == text);
-                found.copied().ok_or_else(|| format!("must be one of: {}", [$($text),+].join(", ")))
-            }
-        }
-    };
-}
-
-named_choice! {
-    /// The rule that turns gradients into updates.
-    Optimizer {
-        /// Stochastic gradient descent with momentum, as `torch.optim.SGD`.
-        Sgd = "sgd",
-        /// As `torch.optim.Adam` with its default betas (0.9, 0.999) and epsilon 1e-8.
-        Adam = "adam",
-        /// As `torch.optim.AdamW`: Adam with the weight decay apart from the gradient.
-        AdamW = "adamw",
-    }
-}
-
-named_choice! {
-    /// How the learning rate moves over the run; formulas in [`super::schedule`].
-    Schedule {
-        /// Stays at `lr`.
-        Constant = "constant",
-        /// Is multiplied by `step_gamma` every `step_epochs` epochs.
-        Step = "step",
-        /// Falls from `lr` to 0 along half a cosine.
-        Cosine = "cosine",
-        /// Rises to `lr` over the warm-up, or three tenths of the run without one, and falls to next to nothing.
-        OneCycle = "one-cycle",
-        /// Is multiplied by `step_gamma` where the test loss has not fallen for more than `patience` epochs.
-        Plateau = "plateau",
-    }
-}
-
-named_choice! {
-    /// What the weights start from; biases are drawn as PyTorch's `Conv2d` does.
-    Init {
-        /// Uniform Xavier (Glorot), as d2l uses it.
-        Xavier = "xavier",
-        /// Normal Kaiming (He) for ReLU, by fan-in.
-        Kaiming = "kaiming",
-        /// Normal with standard deviation 0.05, biases zero, as the Caffe NiN.
-        Normal = "normal",
-    }
-}
-
-named_choice! {
-    /// The number format of activations and matrix products.
-    Precision {
-        /// 32-bit floats throughout.
-        F32 = "f32",
-        /// Activations and the filters that convolutions read in 16 bits; sums, weights and their gradients in 32.
-        Mixed = "mixed",
-    }
-}
-
-impl Precision {
-    /// How to compile for it, with the environment's switches for diagnosis.
-    pub fn compile_options(self) -> CompileOptions {
-        CompileOptions { half: self == Precision::Mixed, ..CompileOptions::from_env() }
-    }
-}
-
-named_choice! {
-    /// How weight files hold numbers.
-    SaveDtype {
-        /// 32-bit floats, as the weights are trained.
-        F32 = "f32",
-        /// Rounded to 16-bit floats: half the size.
-        F16 = "f16",
-    }
-}
-
-impl SaveDtype {
-    /// The element type of the file.
-    pub fn element(self) -> Element {
-        match self {
-            SaveDtype::F32 => Element::F32,
-            SaveDtype::F16 => Element::F16,
-        }
-    }
-}
+pub use choices::{Init, Optimizer, Precision, SaveDtype, Schedule, Whiten};
 
 /// Multipliers of learning rate and weight decay for a layer, or for every layer of a block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -250,6 +138,9 @@ pub struct TrainConfig {
     pub mean: Vec<f64>,
     /// Standard deviation per channel for pixels in [0, 1]; one value serves all channels.
     pub std: Vec<f64>,
+    /// What takes the place of mean and standard deviation.
+    #[serde(default, skip_serializing_if = "Whiten::is_none")]
+    pub whiten: Whiten,
     /// Updates between two lines of `metrics.jsonl`.
     pub log_every: u32,
     /// When the run saves itself within an epoch.
@@ -322,6 +213,20 @@ impl TrainConfig {
                 *values = vec![values.iter().sum::<f64>() / values.len() as f64];
             }
         }
+    }
+
+    /// Turns whitening on, or off again: then the model's own mean and std hold.
+    pub fn set_whiten(&mut self, whiten: Whiten) {
+        if whiten == self.whiten {
+            return;
+        }
+        self.whiten = whiten;
+        let (mean, std) = match (whiten, Self::defaults(&self.model)) {
+            (Whiten::None, Ok(defaults)) => (defaults.mean, defaults.std),
+            _ => (vec![0.0], vec![1.0]),
+        };
+        (self.mean, self.std) = (mean, std);
+        self.set_in_channels(self.in_channels);
     }
 
     /// Images in one update.
@@ -404,11 +309,37 @@ impl TrainConfig {
         for &std in &self.std {
             expect(std as f32 > 0.0 && finite(std), "--std", std, "above 0 and finite")?;
         }
+        if self.whiten != Whiten::None {
+            self.validate_whitening()?;
+        }
         let Augment { shift, cutout, brightness, contrast, .. } = self.augment;
         expect((0.0..=1.0).contains(&brightness), "--brightness", brightness, "0 to 1")?;
         expect((0.0..=1.0).contains(&contrast), "--contrast", contrast, "0 to 1")?;
         within("--cutout", cutout as usize, 0, self.image_size)?;
         within("--shift", shift as usize, 0, self.image_size.saturating_sub(1))
+    }
+
+    fn validate_whitening(&self) -> Result<(), ConfigError> {
+        let refuse = |reason: String| Err(ConfigError { flag: "--whiten", reason });
+        let (side, channels) = (self.image_size, self.in_channels);
+        let values = channels.saturating_mul(side * side);
+        if values > MOST_WHITENED_VALUES {
+            return refuse(format!(
+                "takes images of at most {MOST_WHITENED_VALUES} values, {channels}x{side}x{side} are {values}; pass a smaller --image-size"
+            ));
+        }
+        if self.mean != [0.0] || self.std != [1.0] {
+            return refuse("takes the place of --mean and --std: leave them out (in a recipe: mean = [0.0], std = [1.0])".into());
+        }
+        for (flag, value) in [("--brightness", self.augment.brightness), ("--contrast", self.augment.contrast)] {
+            if value > 0.0 {
+                return Err(ConfigError {
+                    flag,
+                    reason: "is for images that are not whitened; leave it out, or pass --whiten none".into(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The configuration as TOML. Fails only for a path that is not Unicode.

@@ -1,6 +1,6 @@
 //! What each model is trained with where no flag says otherwise, with its source.
 
-use super::config::{Augment, ConfigError, Init, Optimizer, PATIENCE, Precision, SaveDtype, Schedule, TrainConfig};
+use super::config::{Augment, ConfigError, Init, Optimizer, PATIENCE, Precision, SaveDtype, Schedule, TrainConfig, Whiten};
 use super::interval::CheckpointInterval;
 use crate::kernels::Choices;
 
@@ -75,6 +75,7 @@ fn d2l(model: &str) -> TrainConfig {
         shuffle: true,
         mean: vec![0.0],
         std: vec![1.0],
+        whiten: Whiten::None,
         log_every: 50,
         checkpoint_every: CheckpointInterval::DEFAULT,
         keep: 0,

@@ -1,7 +1,7 @@
 //! A compiled network on a device: its buffers, programs and the values the host exchanges with it.
 
 pub use super::parameters::DeviceParameters;
-use super::resident::ResidentImages;
+use super::resident::{DeviceInput, ResidentImages};
 use super::{TrainError, update};
 use crate::data::Batch;
 use crate::gpu::{Buffers, DeviceBuffer, DispatchTime, Gpu, GpuError, Program, ReadbackRing, StepUniforms, Submitter};
@@ -37,7 +37,7 @@ impl Loaded {
         gpu: &Gpu,
         network: CompiledNetwork,
         parameters: &DeviceParameters,
-        resident: Option<&ResidentImages>,
+        on_device: DeviceInput<'_>,
         lender: Option<&Buffers>,
         extra: &[(BufferRole, u64)],
         passes: usize,
@@ -45,15 +45,18 @@ impl Loaded {
         let schedule = &network.compiled.schedule;
         let mut shared = lender.map_or_else(Buffers::default, |buffers| buffers.lend_slots(&schedule.buffers));
         shared.insert(BufferRole::Parameters, parameters.buffer.clone());
-        for (value, part) in network.pixels.iter().zip(resident.map_or(&[][..], ResidentImages::parts)) {
+        for (value, part) in network.pixels.iter().zip(on_device.images.map_or(&[][..], ResidentImages::parts)) {
             shared.insert(BufferRole::Input(*value), part.clone());
+        }
+        if let (Some(values), Some(whitening)) = (network.whitening, on_device.whitening) {
+            values.iter().zip(whitening.buffers()).for_each(|(value, buffer)| shared.insert(BufferRole::Input(*value), buffer.clone()));
         }
         let mut sizes = schedule.buffers.clone();
         sizes.extend(extra.iter().copied());
         let buffers = Buffers::allocate(gpu, &sizes, &shared)?;
         let steps = StepUniforms::new(gpu, passes);
         let program = Program::new(gpu, &schedule.dispatches, &buffers, &steps)?;
-        Ok(Loaded { network, program, buffers, steps, submitter: Submitter::default(), is_resident: resident.is_some() })
+        Ok(Loaded { network, program, buffers, steps, submitter: Submitter::default(), is_resident: on_device.images.is_some() })
     }
 
     fn upload(&self, gpu: &Gpu, batch: &Batch) {
@@ -122,8 +125,7 @@ pub struct TrainEngine {
 }
 
 impl TrainEngine {
-    /// Compiles `model` for updates of `batch` images, no pass larger than `max_pass`. With `resident`, batches need no
-    /// pixels: their ids choose from these images.
+    /// Compiles `model` for updates of `batch` images, no pass larger than `max_pass`.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         gpu: &Gpu,
@@ -134,14 +136,14 @@ impl TrainEngine {
         batch: usize,
         max_pass: usize,
         tensors: &[&NamedTensor],
-        resident: Option<&ResidentImages>,
+        on_device: DeviceInput<'_>,
         switches: CompileOptions,
     ) -> Result<Self, TrainError> {
         if switches.half {
             gpu.require_f16()?;
         }
-        let input = &located(input, resident);
-        let target = gpu.remaining_target(resident.map_or(0, ResidentImages::bytes));
+        let input = &located(input, on_device);
+        let target = gpu.remaining_target(on_device.bytes());
         let network = compile(model, options, input, Purpose::Train, batch, max_pass, &training, &target, switches)?;
         let parameters = DeviceParameters::upload(gpu, &network.compiled.graph, tensors)?;
         let bytes = parameters.arena.bytes;
@@ -150,7 +152,7 @@ impl TrainEngine {
         if passes > 1 {
             extra.push((BufferRole::GradientSum, bytes));
         }
-        let loaded = Loaded::new(gpu, network, &parameters, resident, None, &extra, passes)?;
+        let loaded = Loaded::new(gpu, network, &parameters, on_device, None, &extra, passes)?;
 
         let program = |dispatches: Vec<(&'static str, Dispatch<Region>)>| {
             let entry = |(op, dispatch)| ScheduledDispatch { path: "all parameters".into(), op, pass: Pass::Update, macs: 0, dispatch };
@@ -363,9 +365,9 @@ impl TrainEngine {
     }
 }
 
-/// The input options for images that lie there.
-fn located(input: &InputOptions, resident: Option<&ResidentImages>) -> InputOptions {
-    InputOptions { resident: resident.map(ResidentImages::layout), ..input.clone() }
+/// The input options for what lies on the device.
+fn located(input: &InputOptions, on_device: DeviceInput<'_>) -> InputOptions {
+    InputOptions { resident: on_device.images.map(ResidentImages::layout), whiten: on_device.whitening.is_some(), ..input.clone() }
 }
 
 /// The time of a dispatch that runs `runs` times in a step.

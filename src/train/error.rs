@@ -75,6 +75,13 @@ pub enum RunError {
         path: String,
     },
 
+    /// The statistics of whitening have no eigenvalues.
+    #[error("--whiten: the images' covariance cannot be decomposed: {reason}; look at the images with `data info --sheet`")]
+    Whitening {
+        /// What the linear algebra says.
+        reason: String,
+    },
+
     /// The operating system refused.
     #[error("{path}: cannot {action}: {reason}; check free space and permissions")]
     Io {
@@ -99,7 +106,7 @@ impl RunError {
             Self::NoCheckpoint { .. } | Self::Config { .. } | Self::Damaged { .. } | Self::Different { .. } | Self::Undescribed { .. } => {
                 ErrorKind::BadData
             }
-            Self::Io { .. } => ErrorKind::Failed,
+            Self::Io { .. } | Self::Whitening { .. } => ErrorKind::Failed,
             Self::Weights(error) => error.kind(),
         }
     }

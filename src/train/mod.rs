@@ -7,7 +7,6 @@ pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod defaults;
-mod digest;
 mod divergence;
 pub mod engine;
 mod error;
@@ -33,6 +32,7 @@ mod settings;
 pub mod trained;
 pub mod trainer;
 pub mod update;
+pub mod whitening;
 
 pub use divergence::{Divergence, Origin, Symptom};
 pub use error::RunError;

@@ -3,23 +3,30 @@
 use super::TrainError;
 use super::config::Precision;
 use super::engine::{DeviceParameters, ForwardEngine, ImageResult};
+use super::resident::DeviceInput;
 use super::settings::expected_tensors;
+use super::trained::TrainedModel;
+use super::whitening::DeviceWhitening;
 use crate::data::{Batch, Loader, Order, Source};
 use crate::gpu::Gpu;
-use crate::models::{BuildError, InputOptions, Model, ModelOptions, Purpose};
-use crate::weights::{Preprocess, WeightFile};
+use crate::models::{BuildError, InputOptions, Purpose};
 use std::sync::Arc;
 
-/// Uploads the weights of a file after checking their names and shapes against the model.
-fn upload(gpu: &Gpu, model: &Model, options: &ModelOptions, weights: &WeightFile) -> Result<DeviceParameters, TrainError> {
-    let graph = model.describe(options).map_err(BuildError::from)?;
-    let tensors = weights.match_parameters(&expected_tensors(&graph))?;
+/// Uploads weights after checking their names and shapes against the model.
+fn upload(gpu: &Gpu, trained: &TrainedModel) -> Result<DeviceParameters, TrainError> {
+    let graph = trained.model.describe(&trained.options).map_err(BuildError::from)?;
+    let tensors = trained.file.match_parameters(&expected_tensors(&graph))?;
     Ok(DeviceParameters::upload(gpu, &graph, &tensors)?)
 }
 
-fn input_options(preprocess: &Preprocess, source: [usize; 3]) -> InputOptions {
-    let (mean, std) = preprocess.mean_std();
-    InputOptions { source, mean, std, augment: None, resident: None }
+/// Brings what images are whitened with to the device.
+fn upload_whitening(gpu: &Gpu, trained: &TrainedModel) -> Result<Option<DeviceWhitening>, TrainError> {
+    trained.whitening.as_ref().map(|whitening| DeviceWhitening::upload(gpu, whitening)).transpose()
+}
+
+fn input_options(trained: &TrainedModel, source: [usize; 3]) -> InputOptions {
+    let (mean, std) = trained.preprocess.mean_std();
+    InputOptions { source, mean, std, augment: None, whiten: trained.whitening.is_some(), resident: None }
 }
 
 /// Names what pictures show.
@@ -29,25 +36,18 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// Compiles `model` for at most `batch` pictures at a time, `pictures` in all as far as is known, and uploads its weights.
-    #[allow(clippy::too_many_arguments)]
-    pub fn new(
-        gpu: &Gpu,
-        model: &Model,
-        options: &ModelOptions,
-        preprocess: &Preprocess,
-        weights: &WeightFile,
-        batch: usize,
-        pictures: usize,
-        precision: Precision,
-    ) -> Result<Self, TrainError> {
-        let parameters = upload(gpu, model, options, weights)?;
+    /// Compiles a model for at most `batch` pictures at a time, `pictures` in all as far as is known, and uploads its weights.
+    pub fn new(gpu: &Gpu, trained: &TrainedModel, batch: usize, pictures: usize, precision: Precision) -> Result<Self, TrainError> {
+        let TrainedModel { model, options, .. } = trained;
+        let parameters = upload(gpu, trained)?;
         let [height, width] = options.image_size;
-        let input = input_options(preprocess, [options.in_channels, height, width]);
+        let input = input_options(trained, [options.in_channels, height, width]);
         let batch = batch.max(1);
         let purpose = Purpose::Infer { runs: pictures.div_ceil(batch).max(1) };
         let switches = precision.compile_options();
-        let engine = ForwardEngine::new(gpu, model, options, &input, purpose, batch, &parameters, None, switches)?;
+        let whitening = upload_whitening(gpu, trained)?;
+        let on_device = DeviceInput { images: None, whitening: whitening.as_ref() };
+        let engine = ForwardEngine::new(gpu, model, options, &input, purpose, batch, &parameters, on_device, switches)?;
         Ok(Predictor { engine, image_bytes: options.in_channels * height * width })
     }
 
@@ -121,33 +121,23 @@ impl Evaluation {
     }
 }
 
-/// Runs `model` over `source`, in its order; `progress` gets the number of images queued so far.
-#[allow(clippy::too_many_arguments)]
+/// Runs a model over `source`, in its order; `progress` gets the number of images queued so far.
 pub fn predictions(
     gpu: &Gpu,
-    model: &Model,
-    options: &ModelOptions,
-    preprocess: &Preprocess,
-    weights: &WeightFile,
+    trained: &TrainedModel,
     source: Arc<dyn Source>,
     batch: usize,
     precision: Precision,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<Prediction>, TrainError> {
-    let parameters = upload(gpu, model, options, weights)?;
-    let input = input_options(preprocess, source.shape());
+    let TrainedModel { model, options, .. } = trained;
+    let parameters = upload(gpu, trained)?;
+    let input = input_options(trained, source.shape());
     let switches = precision.compile_options();
-    let mut engine = ForwardEngine::new(
-        gpu,
-        model,
-        options,
-        &input,
-        Purpose::Evaluate,
-        batch.clamp(1, source.len().max(1)),
-        &parameters,
-        None,
-        switches,
-    )?;
+    let whitening = upload_whitening(gpu, trained)?;
+    let on_device = DeviceInput { images: None, whitening: whitening.as_ref() };
+    let batch = batch.clamp(1, source.len().max(1));
+    let mut engine = ForwardEngine::new(gpu, model, options, &input, Purpose::Evaluate, batch, &parameters, on_device, switches)?;
     let mut images = Vec::new();
     let loader = Loader::new(Arc::clone(&source), engine.batch(), Order::Sequential, 0, 0)?;
     let results = engine.evaluate(gpu, loader, |batch| {

@@ -1,6 +1,7 @@
 //! A split of a data set that stays in device memory, from which steps take images by their numbers.
 
 use super::TrainError;
+use super::whitening::DeviceWhitening;
 use crate::data::{Batch, DataError, IndexLoader, Loader, Order, Source};
 use crate::gpu::{DeviceBuffer, Gpu};
 use crate::models::Resident;
@@ -80,6 +81,22 @@ impl ResidentImages {
     /// Bytes of all images.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+/// What of a network's input lies on the device, for all batches.
+#[derive(Clone, Copy, Default)]
+pub struct DeviceInput<'a> {
+    /// The images: batches need no pixels then, their ids choose from these.
+    pub images: Option<&'a ResidentImages>,
+    /// What images are whitened with.
+    pub whitening: Option<&'a DeviceWhitening>,
+}
+
+impl DeviceInput<'_> {
+    /// Bytes of all of it.
+    pub fn bytes(&self) -> u64 {
+        self.images.map_or(0, ResidentImages::bytes) + self.whitening.map_or(0, DeviceWhitening::bytes)
     }
 }
 

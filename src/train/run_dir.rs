@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::config::TrainConfig;
 use super::error::RunError;
-use crate::weights::{label, one_line, replace_file};
+use crate::weights::{WHITENING_FILE, label, one_line, replace_file};
 
 const CONFIG: &str = "config.toml";
 const EPOCH_PREFIX: &str = "epoch-";
@@ -97,6 +97,11 @@ impl RunDir {
     /// Weights after the epoch with the best test accuracy.
     pub fn best_weights(&self) -> PathBuf {
         self.path.join("best.safetensors")
+    }
+
+    /// The whitening that all of these weights need, where the run has one.
+    pub fn whitening(&self) -> PathBuf {
+        self.path.join(WHITENING_FILE)
     }
 
     /// Weights after epoch `epoch`, counted from 1, that `--keep` asks for.

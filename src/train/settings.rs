@@ -1,6 +1,6 @@
 //! What a configuration means to the models, the device and the update.
 
-use super::config::{self, ConfigError, TrainConfig};
+use super::config::{self, ConfigError, TrainConfig, Whiten};
 use crate::data::Dataset;
 use crate::graph::Graph;
 use crate::models::{InputOptions, LayerMultipliers, ModelOptions, Training, unknown_path};
@@ -22,6 +22,7 @@ pub(super) fn input_options(config: &TrainConfig, source: [usize; 3]) -> InputOp
     InputOptions {
         source,
         resident: None,
+        whiten: config.whiten == Whiten::Zca,
         mean: config.mean.iter().map(|v| *v as f32).collect(),
         std: config.std.iter().map(|v| *v as f32).collect(),
         augment: (augment != Augment::NONE).then_some(augment),

@@ -3,7 +3,8 @@
 use super::format;
 use crate::data::{DataError, Dataset, Split};
 use crate::models::{MODELS, Model, ModelOptions};
-use crate::weights::{Metadata, Preprocess, WeightFile, WeightsError};
+use crate::weights::{Metadata, Preprocess, WeightFile, WeightsError, Whitening};
+use std::path::Path;
 
 /// Weights and everything needed to use them.
 pub struct TrainedModel {
@@ -15,6 +16,8 @@ pub struct TrainedModel {
     pub options: ModelOptions,
     /// How pictures become its input.
     pub preprocess: Preprocess,
+    /// What they are whitened with, where the weights ask for that.
+    pub whitening: Option<Whitening>,
     /// Name of each class.
     pub classes: Vec<String>,
     /// Where the weights come from, as far as the file says it.
@@ -22,15 +25,21 @@ pub struct TrainedModel {
 }
 
 impl TrainedModel {
-    /// Weights with the metadata that came with them. Fails for a model that this program does not have.
-    pub fn described(file: WeightFile, metadata: Metadata) -> Result<Self, WeightsError> {
+    /// Weights with the metadata that came with them, from the file at `path`: the whitening that they need lies beside it. Fails
+    /// for a model that this program does not have, and without that whitening.
+    pub fn described(file: WeightFile, metadata: Metadata, path: Option<&Path>) -> Result<Self, WeightsError> {
         let Metadata { model: name, classes, preprocess, recipe } = metadata;
         let Some(model) = Model::find(&name) else {
             let known: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
             return Err(WeightsError::UnknownModel { file: file.source, model: name, known: known.join(", ") });
         };
         let options = ModelOptions { classes: classes.len(), in_channels: preprocess.channels, image_size: preprocess.size, dropout: 0.0 };
-        Ok(TrainedModel { file, model, options, preprocess, classes, recipe })
+        let whitening = match (&preprocess.whitening, path) {
+            (None, _) => None,
+            (Some(note), Some(path)) => Some(Whitening::beside(path, note, preprocess.shape())?),
+            (Some(note), None) => return Err(WeightsError::no_whitening(&note.file)),
+        };
+        Ok(TrainedModel { file, model, options, preprocess, whitening, classes, recipe })
     }
 
     /// Refuses a split without images, or whose images or classes are more than the model takes.

@@ -11,11 +11,12 @@ use super::interval::CheckpointInterval;
 use super::metrics::{EpochLine, MetricsLog};
 use super::predict::Prediction;
 use super::progress::Progress;
-use super::resident::{ResidentImages, Room};
+use super::resident::{DeviceInput, ResidentImages, Room};
 use super::run_dir::{RunDir, RunLog};
 use super::sessions::Session;
 use super::settings::{check_training, expected_tensors, input_options};
 pub use super::settings::{model_options, training};
+use super::whitening::{self, DeviceWhitening};
 use super::{RunError, TrainError};
 use crate::data::framing::Polarity;
 use crate::data::{self, Dataset, batches_per_epoch};
@@ -23,7 +24,7 @@ use crate::gpu::{Gpu, tuner};
 use crate::kernels::Problem;
 use crate::models::{InputOptions, Model, Purpose, largest_batch};
 
-use crate::weights::{Metadata, NamedTensor, Preprocess, label};
+use crate::weights::{Metadata, NamedTensor, Preprocess, Whitening, label};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -195,6 +196,7 @@ struct Run {
     evaluator: Option<ForwardEngine>,
     resident_train: Option<ResidentImages>,
     resident_test: Option<ResidentImages>,
+    whitening: Option<DeviceWhitening>,
     /// Complete epochs.
     epoch: u64,
     /// Updates of the current epoch whose results have come back.
@@ -241,6 +243,8 @@ impl Run {
             fit::fit_pictures(&mut config, follow, &dataset, observer)?;
         }
         fit::check_channels(&config, &dataset)?;
+        // The pictures may have changed the number of channels.
+        config.validate()?;
         if request.batch_size_auto && resumed.is_none() {
             config.batch_size = fit_batch_size(gpu, &config, model, &dataset, observer)?;
         }
@@ -278,6 +282,9 @@ impl Run {
             (None, Some(path)) => starting_parameters(path, model, &description, &config, &mut |text| observer.note(text))?,
             (None, None) => initial_parameters(&description, &config),
         };
+        let resumed_from = resumed.as_ref().zip(checkpoint.as_ref());
+        let whitening = whitening::of_run(&config, dataset.train.as_ref(), resumed_from, initial_weights.map(PathBuf::as_path), observer)?;
+        let device_whitening = whitening.as_ref().map(|whitening| DeviceWhitening::upload(gpu, whitening)).transpose()?;
         let mut room = Room::of(gpu);
         let resident_train = ResidentImages::upload(gpu, dataset.train.as_ref(), room)?;
         room.bytes = room.bytes.saturating_sub(resident_train.as_ref().map_or(0, ResidentImages::bytes));
@@ -293,7 +300,7 @@ impl Run {
             config.images_per_update(),
             config.batch_size,
             &tensors,
-            resident_train.as_ref(),
+            DeviceInput { images: resident_train.as_ref(), whitening: device_whitening.as_ref() },
             config.precision.compile_options(),
         )?;
         let evaluator = if dataset.test.is_empty() {
@@ -302,8 +309,8 @@ impl Run {
             let input = InputOptions { augment: None, ..input };
             let batch = engine.micro_batch().min(dataset.test.len());
             let switches = config.precision.compile_options();
-            let resident = resident_test.as_ref();
-            Some(ForwardEngine::beside(gpu, &engine, model, &options, &input, Purpose::Evaluate, batch, resident, switches)?)
+            let on_device = DeviceInput { images: resident_test.as_ref(), whitening: device_whitening.as_ref() };
+            Some(ForwardEngine::beside(gpu, &engine, model, &options, &input, Purpose::Evaluate, batch, on_device, switches)?)
         };
 
         let graphs = std::iter::once(engine.graph()).chain(evaluator.as_ref().map(ForwardEngine::graph));
@@ -325,6 +332,9 @@ impl Run {
         if is_new {
             dir.write_config(&config, &request.command)?;
         }
+        if let Some(whitening) = whitening.as_ref().filter(|_| checkpoint.is_none()) {
+            whitening.save(&dir.whitening())?;
+        }
         match &checkpoint {
             Some(checkpoint) => {
                 engine.upload_state(gpu, &checkpoint.optimizer)?;
@@ -334,10 +344,11 @@ impl Run {
             }
             None => {
                 let (state, scale) = (engine.download_state(gpu)?, engine.download_loss_scale(gpu)?);
-                Checkpoint::first(&config, &fingerprint, parameters, state, scale).save(&dir.state())?;
+                let first = Checkpoint::first(&config, &fingerprint, parameters, state, scale);
+                Checkpoint { whitening: whitening.as_ref().map(|whitening| whitening.sha256().into()), ..first }.save(&dir.state())?;
             }
         }
-        let metadata = metadata(&config, &dataset);
+        let metadata = metadata(&config, &dataset, whitening.as_ref());
         let (epoch, step, step_in_epoch) = checkpoint.as_ref().map_or((0, 0, 0), |c| (c.epoch, c.step, c.step_in_epoch));
         Session::starting(&request.command, step, gpu.adapter()).append(&dir.sessions())?;
         let steps_per_epoch = batches_per_epoch(dataset.train.len(), config.images_per_update()) as u64;
@@ -371,6 +382,7 @@ impl Run {
             evaluator,
             resident_train,
             resident_test,
+            whitening: device_whitening,
             epoch,
             step_in_epoch,
             step,
@@ -418,7 +430,7 @@ fn fit_batch_size(
     Ok(batch)
 }
 
-fn metadata(config: &TrainConfig, dataset: &Dataset) -> Metadata {
+fn metadata(config: &TrainConfig, dataset: &Dataset, whitening: Option<&Whitening>) -> Metadata {
     let mut classes = dataset.classes.clone();
     classes.extend((classes.len()..config.classes).map(|i| i.to_string()));
     // Data sets of bright shapes on black; anything else is taken as it comes.
@@ -432,6 +444,7 @@ fn metadata(config: &TrainConfig, dataset: &Dataset) -> Metadata {
             mean: config.mean.iter().map(|v| *v as f32).collect(),
             std: config.std.iter().map(|v| *v as f32).collect(),
             polarity: if is_on_black { Polarity::LightOnDark } else { Polarity::Any },
+            whitening: whitening.map(whitening::note),
         },
         // How often a run saves itself is no part of what it learns.
         recipe: TrainConfig { checkpoint_every: CheckpointInterval::DEFAULT, keep: 0, ..config.clone() }.to_toml().ok(),

@@ -145,6 +145,17 @@ pub enum WeightsError {
         file: String,
     },
 
+    /// The whitening that weights were trained with is not beside them.
+    #[error("{file}: {reason}; {wanted_by} was trained with it: copy it from the folder of that run")]
+    Whitening {
+        /// Path of the whitening.
+        file: String,
+        /// The weights, or the run.
+        wanted_by: String,
+        /// What is wrong.
+        reason: String,
+    },
+
     /// The tensors are not those of the model.
     #[error("{file}: {first}{others}; these are weights of another model or class count: pass the right --model, or --classes N")]
     Mismatch {
@@ -184,6 +195,11 @@ impl WeightsError {
             Self::Unwritable { .. } | Self::Write { .. } => ErrorKind::Failed,
             _ => ErrorKind::BadData,
         }
+    }
+
+    /// Weights are to be used without the whitening that they name as `file`.
+    pub(crate) fn no_whitening(file: &str) -> Self {
+        Self::Whitening { file: one_line(file, 400), wanted_by: "the network".into(), reason: "was not read".into() }
     }
 
     pub(super) fn read(file: &str, reason: io::Error) -> Self {

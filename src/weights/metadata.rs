@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::error::one_line;
+use super::whitening::{MOST_WHITENED_VALUES, WhiteningNote};
 use crate::data::framing::Polarity;
 
 /// Largest height and width of a network's input: a weight file must not be able to make the
@@ -27,7 +28,7 @@ pub struct Metadata {
 }
 
 /// How a picture becomes the network's input: resize to `size`, scale pixels to [0, 1], then
-/// `(x - mean) / std` per channel.
+/// `(x - mean) / std` per channel, or contrast normalisation and whitening of all values together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preprocess {
     /// Height and width in pixels.
@@ -40,6 +41,9 @@ pub struct Preprocess {
     pub std: Vec<f32>,
     /// Whether the subject is lighter or darker than its background.
     pub polarity: Polarity,
+    /// Instead of mean and std: whitening, from a file beside the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whitening: Option<WhiteningNote>,
 }
 
 /// Which entry of the metadata is wrong, and how.
@@ -101,6 +105,11 @@ impl Metadata {
 }
 
 impl Preprocess {
+    /// Channels, height and width of the network's input.
+    pub fn shape(&self) -> [usize; 3] {
+        [self.channels, self.size[0], self.size[1]]
+    }
+
     /// Mean and standard deviation, one value per channel.
     pub fn mean_std(&self) -> (Vec<f32>, Vec<f32>) {
         (spread(&self.mean, self.channels, 0.0), spread(&self.std, self.channels, 1.0))
@@ -123,6 +132,13 @@ impl Preprocess {
         }
         if self.std.iter().any(|&std| std <= 0.0) {
             return Err("has a std that is not above 0".into());
+        }
+        if let Some(whitening) = &self.whitening {
+            let values = self.channels.saturating_mul(self.size[0] * self.size[1]);
+            if values > MOST_WHITENED_VALUES {
+                return Err(format!("has a whitening of {values} values, more than {MOST_WHITENED_VALUES}"));
+            }
+            whitening.validate()?;
         }
         Ok(())
     }
@@ -156,7 +172,14 @@ pub(super) mod tests {
         Metadata {
             model: "nin-small".into(),
             classes: vec!["T-shirt/top".into(), "Hose \"weit\"".into()],
-            preprocess: Preprocess { size: [28, 28], channels: 1, mean: vec![0.286], std: vec![0.353], polarity: Polarity::LightOnDark },
+            preprocess: Preprocess {
+                size: [28, 28],
+                channels: 1,
+                mean: vec![0.286],
+                std: vec![0.353],
+                polarity: Polarity::LightOnDark,
+                whitening: None,
+            },
             recipe: Some("fashion-small".into()),
         }
     }

@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod metadata;
 mod parse;
+mod whitening;
 
 pub(crate) use crate::files::PARTIAL;
 pub use crate::files::replace_file;
@@ -18,3 +19,4 @@ pub use file::{Encoder, NamedTensor, WeightFile, save, save_as};
 pub(crate) use metadata::{MAX_CHANNELS, MAX_SIDE};
 pub use metadata::{Metadata, MetadataError, Preprocess};
 pub use parse::{from_bytes, load};
+pub use whitening::{MOST_WHITENED_VALUES, WHITENING_FILE, Whitening, WhiteningNote};

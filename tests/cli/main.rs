@@ -21,6 +21,7 @@ mod train;
 mod tune;
 mod usage;
 mod weights;
+mod whiten;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -68,6 +69,7 @@ fn main() {
         ("interrupt", interrupt::TESTS),
         #[cfg(unix)]
         ("lasting", lasting::TESTS),
+        ("whiten", whiten::TESTS),
         ("faults", faults::TESTS),
         ("torch", torch::TESTS),
     ];

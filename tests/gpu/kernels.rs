@@ -37,7 +37,7 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
 
 /// Whether a layer has anything to store in half precision.
 fn has_half_kernels(layer: &Layer) -> bool {
-    !["softmax", "cross_entropy", "metrics"].contains(&layer.name)
+    !["softmax", "cross_entropy", "metrics", "contrast_normalise"].contains(&layer.name)
 }
 
 /// A test of a device with f16; ignored where there is none, as on SwiftShader.

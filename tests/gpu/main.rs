@@ -9,6 +9,7 @@ mod network;
 mod optimizers;
 mod pools;
 mod resume;
+mod sheets;
 mod training;
 mod tuner;
 
@@ -46,6 +47,7 @@ fn main() {
     trials.extend(golden_ops::trials(device.as_ref()));
     trials.extend(optimizers::trials(device.as_ref()));
     trials.extend(resume::trials(device.as_ref()));
+    trials.extend(sheets::trials(device.as_ref()));
     trials.extend(training::trials(device.as_ref()));
     trials.extend(tuner::trials(device.as_ref()));
     libtest_mimic::run(&arguments, trials).exit();

@@ -7,6 +7,7 @@ use nin_wgpu::gpu::{Gpu, GpuError, OpenOptions};
 use nin_wgpu::models::Purpose;
 use nin_wgpu::passes::CompileOptions;
 use nin_wgpu::train::engine::{ForwardEngine, ImageResult};
+use nin_wgpu::train::resident::DeviceInput;
 
 pub fn trials(device: Option<&Device>) -> Vec<Trial> {
     vec![
@@ -82,9 +83,11 @@ fn evaluation_beside_training(gpu: &Gpu) -> Result<(), String> {
     let switches = CompileOptions::default();
     let (model, options, input) = (setup.model, &setup.options, &setup.input);
     let mut apart =
-        ForwardEngine::new(gpu, model, options, input, Purpose::Evaluate, 6, engine.parameters(), None, switches).map_err(text)?;
+        ForwardEngine::new(gpu, model, options, input, Purpose::Evaluate, 6, engine.parameters(), DeviceInput::default(), switches)
+            .map_err(text)?;
     let in_use = gpu.memory().bytes;
-    let mut beside = ForwardEngine::beside(gpu, &engine, model, options, input, Purpose::Evaluate, 6, None, switches).map_err(text)?;
+    let mut beside =
+        ForwardEngine::beside(gpu, &engine, model, options, input, Purpose::Evaluate, 6, DeviceInput::default(), switches).map_err(text)?;
     let added = gpu.memory().bytes - in_use;
     if added > beside.memory().total() - beside.memory().parameters - beside.memory().temporaries + 4096 {
         return Err(format!("{added} bytes were added, of {}", beside.memory()));

@@ -14,7 +14,7 @@ use nin_wgpu::tensor::Tensor;
 use nin_wgpu::train::config::TrainConfig;
 use nin_wgpu::train::engine::{DeviceParameters, ForwardEngine, StepResult, TrainEngine};
 use nin_wgpu::train::initial_parameters;
-use nin_wgpu::train::resident::{ResidentImages, Room, epoch_batches};
+use nin_wgpu::train::resident::{DeviceInput, ResidentImages, Room, epoch_batches};
 use nin_wgpu::weights::NamedTensor;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,6 +67,7 @@ impl Setup {
             mean: vec![0.4],
             std: vec![0.3],
             augment: Some(Augment { flip: true, shift: 2, ..Augment::NONE }),
+            whiten: false,
             resident: None,
         };
         let mut config = TrainConfig::defaults(name).expect("defaults of a known model");
@@ -85,7 +86,7 @@ impl Setup {
 
     pub fn engine_for(&self, gpu: &Gpu, training: Training, max_pass: usize, switches: CompileOptions) -> Result<TrainEngine, String> {
         let tensors: Vec<_> = self.parameters.iter().collect();
-        TrainEngine::new(gpu, self.model, &self.options, &self.input, training, BATCH, max_pass, &tensors, None, switches)
+        TrainEngine::new(gpu, self.model, &self.options, &self.input, training, BATCH, max_pass, &tensors, DeviceInput::default(), switches)
             .map_err(|e| e.to_string())
     }
 
@@ -224,8 +225,9 @@ pub fn resident(gpu: &Gpu, switches: CompileOptions) -> Result<(), String> {
             }
         };
         let (training, images) = (Training { optimizer: SGD, ..Training::default() }, images.as_ref());
+        let on_device = DeviceInput { images, whitening: None };
         let engine =
-            TrainEngine::new(gpu, setup.model, &setup.options, &setup.input, training, BATCH, max_pass, &tensors, images, switches);
+            TrainEngine::new(gpu, setup.model, &setup.options, &setup.input, training, BATCH, max_pass, &tensors, on_device, switches);
         let mut engine = engine.map_err(|e| e.to_string())?;
         let mut results = Vec::new();
         let mut number = 0;
@@ -309,8 +311,18 @@ pub fn forward_only(gpu: &Gpu, switches: CompileOptions) -> Result<(), String> {
     let parameters = DeviceParameters::upload(gpu, &graph, &setup.parameters.iter().collect::<Vec<_>>()).map_err(|e| e.to_string())?;
     let run = |purpose, fuse| -> Result<Vec<u32>, String> {
         let switches = CompileOptions { fuse, ..switches };
-        let mut engine = ForwardEngine::new(gpu, setup.model, &setup.options, &setup.input, purpose, BATCH, &parameters, None, switches)
-            .map_err(|e| e.to_string())?;
+        let mut engine = ForwardEngine::new(
+            gpu,
+            setup.model,
+            &setup.options,
+            &setup.input,
+            purpose,
+            BATCH,
+            &parameters,
+            DeviceInput::default(),
+            switches,
+        )
+        .map_err(|e| e.to_string())?;
         let batch = setup.batch(2);
         let values: Vec<f32> = match purpose {
             Purpose::Infer { .. } => engine.infer(gpu, &batch).map_err(|e| e.to_string())?.concat(),

@@ -8,6 +8,7 @@ use nin_wgpu::models::{LayerMultipliers, Purpose, Training};
 use nin_wgpu::ops::{ClipNorm, Ema, Multiplier, Optimizer};
 use nin_wgpu::passes::{CompileOptions, PlanOptions};
 use nin_wgpu::train::engine::{DeviceParameters, ForwardEngine, ImageResult, TrainEngine};
+use nin_wgpu::train::resident::DeviceInput;
 use nin_wgpu::weights::NamedTensor;
 
 const SINGLE: CompileOptions = CompileOptions { half: false, fuse: true, recompute: false, plan: PlanOptions { share: true } };
@@ -127,9 +128,12 @@ fn averages_are_tested(gpu: &Gpu) -> Result<(), String> {
         engine.evaluate(gpu, std::iter::once(Ok(setup.batch(9))), |_| {}).map_err(text)
     };
     let (model, options, input) = (setup.model, &setup.options, &setup.input);
-    let mut beside = ForwardEngine::beside(gpu, &engine, model, options, input, Purpose::Evaluate, BATCH, None, SINGLE).map_err(text)?;
+    let mut beside = ForwardEngine::beside(gpu, &engine, model, options, input, Purpose::Evaluate, BATCH, DeviceInput::default(), SINGLE)
+        .map_err(text)?;
     let uploaded = DeviceParameters::upload(gpu, engine.graph(), &average.iter().collect::<Vec<_>>()).map_err(text)?;
-    let new = |parameters| ForwardEngine::new(gpu, model, options, input, Purpose::Evaluate, BATCH, parameters, None, SINGLE).map_err(text);
+    let new = |parameters| {
+        ForwardEngine::new(gpu, model, options, input, Purpose::Evaluate, BATCH, parameters, DeviceInput::default(), SINGLE).map_err(text)
+    };
     let (tested, averaged, plain) = (rows(&mut beside)?, rows(&mut new(&uploaded)?)?, rows(&mut new(engine.parameters())?)?);
     if tested != averaged || tested == plain {
         return Err(format!("{tested:?}, of the average {averaged:?}, of the parameters {plain:?}"));

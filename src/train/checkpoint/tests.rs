@@ -32,6 +32,7 @@ fn example(step: u64) -> Checkpoint {
         seed: u64::MAX,
         config_hash: "c0ffee".into(),
         data_fingerprint: "da7a".into(),
+        whitening: Some("3a5e".into()),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::kernels::{Step, Target};
 use crate::models::{CompiledNetwork, InputOptions, Memory, Model, ModelOptions, Purpose, READBACKS, Training, compile};
 use crate::passes::{BufferRole, CompileOptions};
 use crate::train::TrainError;
-use crate::train::resident::ResidentImages;
+use crate::train::resident::DeviceInput;
 
 /// What evaluation says of one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,8 +33,7 @@ pub struct ForwardEngine {
 }
 
 impl ForwardEngine {
-    /// Compiles `model` for batches of at most `batch` images; `purpose` is evaluation or inference, `resident` as in
-    /// [`TrainEngine::new`].
+    /// Compiles `model` for batches of at most `batch` images; `purpose` is evaluation or inference.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         gpu: &Gpu,
@@ -44,22 +43,22 @@ impl ForwardEngine {
         purpose: Purpose,
         batch: usize,
         parameters: &DeviceParameters,
-        resident: Option<&ResidentImages>,
+        on_device: DeviceInput<'_>,
         switches: CompileOptions,
     ) -> Result<Self, TrainError> {
         if switches.half {
             gpu.require_f16()?;
         }
-        let input = &located(input, resident);
+        let input = &located(input, on_device);
         let compile_for = |batch| {
-            let target = gpu.remaining_target(parameters.arena.bytes + resident.map_or(0, ResidentImages::bytes));
+            let target = gpu.remaining_target(parameters.arena.bytes + on_device.bytes());
             compile(model, options, input, purpose, batch, batch, &Training::default(), &target, switches)
         };
         let mut network = compile_for(batch)?;
         if network.micro_batch < batch {
             network = compile_for(network.micro_batch)?;
         }
-        Self::load(gpu, network, parameters, resident, None, options.classes, purpose)
+        Self::load(gpu, network, parameters, on_device, None, options.classes, purpose)
     }
 
     /// As [`ForwardEngine::new`], with the parameters of `trained`, averaged where it does so, and in the memory of its
@@ -73,10 +72,10 @@ impl ForwardEngine {
         input: &InputOptions,
         purpose: Purpose,
         mut batch: usize,
-        resident: Option<&ResidentImages>,
+        on_device: DeviceInput<'_>,
         switches: CompileOptions,
     ) -> Result<Self, TrainError> {
-        let input = &located(input, resident);
+        let input = &located(input, on_device);
         let target = Target { memory_budget: None, ..gpu.target().clone() };
         let parameters = trained.averaged()?;
         loop {
@@ -86,7 +85,7 @@ impl ForwardEngine {
                 continue;
             }
             let lender = Some(&trained.loaded.buffers);
-            match Self::load(gpu, network, &parameters, resident, lender, options.classes, purpose) {
+            match Self::load(gpu, network, &parameters, on_device, lender, options.classes, purpose) {
                 Err(TrainError::Gpu(GpuError::OverBudget { .. })) if batch > 1 => batch = batch.div_ceil(2),
                 other => return other,
             }
@@ -97,14 +96,14 @@ impl ForwardEngine {
         gpu: &Gpu,
         network: CompiledNetwork,
         parameters: &DeviceParameters,
-        resident: Option<&ResidentImages>,
+        on_device: DeviceInput<'_>,
         lender: Option<&Buffers>,
         classes: usize,
         purpose: Purpose,
     ) -> Result<Self, TrainError> {
         let batch = network.micro_batch;
         let bytes = network.compiled.graph.fact(network.result).bytes();
-        let loaded = Loaded::new(gpu, network, parameters, resident, lender, &[], 1)?;
+        let loaded = Loaded::new(gpu, network, parameters, on_device, lender, &[], 1)?;
         Ok(ForwardEngine { loaded, purpose, batch, classes, ring: ReadbackRing::new(gpu, bytes, READBACKS) })
     }
 

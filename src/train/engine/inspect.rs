@@ -1,6 +1,6 @@
 //! Looks at what every layer puts out, for runs that have gone wrong.
 
-use super::{ForwardEngine, ResidentImages, TrainEngine, TrainError};
+use super::{DeviceInput, ForwardEngine, TrainEngine, TrainError};
 use crate::data::Batch;
 use crate::gpu::{Gpu, GpuError};
 use crate::graph::ValueKind;
@@ -30,11 +30,11 @@ impl TrainEngine {
         options: &ModelOptions,
         input: &InputOptions,
         batch: usize,
-        resident: Option<&ResidentImages>,
+        on_device: DeviceInput<'_>,
         half: bool,
     ) -> Result<ForwardEngine, TrainError> {
         let switches = CompileOptions { half, fuse: false, recompute: false, plan: PlanOptions { share: false } };
-        ForwardEngine::new(gpu, model, options, input, Purpose::Evaluate, batch, &self.parameters, resident, switches)
+        ForwardEngine::new(gpu, model, options, input, Purpose::Evaluate, batch, &self.parameters, on_device, switches)
     }
 
     /// Sets the parameters, in the order of the graph.

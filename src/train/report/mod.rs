@@ -16,11 +16,10 @@ use super::metrics::{self, EpochLine, MetricsLine};
 use super::predict::{Evaluation, Prediction, predictions};
 use super::run_dir::RunDir;
 use super::sessions::{self, Session};
-use super::trainer::model_options;
+use super::trained::TrainedModel;
 use crate::data::{Source, batches_per_epoch};
 use crate::files::replace_file;
 use crate::gpu::Gpu;
-use crate::models::Model;
 use crate::weights::{self, WeightFile, WeightsError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,26 +86,23 @@ pub fn write(dir: &RunDir, predictions: &[Prediction]) -> Result<PathBuf, TrainE
 pub fn measure(gpu: &Gpu, dir: &RunDir, progress: &mut dyn FnMut(usize, usize)) -> Result<Vec<Prediction>, TrainError> {
     let config = dir.read_config()?;
     let test = open_data(&config, Follow::NOTHING)?.test;
-    let (_, file) = best_weights(dir)?;
-    let (Some(model), Some(metadata)) = (Model::find(&config.model), &file.metadata) else {
-        return Err(undescribed(&file).into());
-    };
+    let (_, path, mut file) = best_weights(dir)?;
+    let Some(metadata) = file.metadata.take() else { return Err(undescribed(&file).into()) };
+    let trained = TrainedModel::described(file, metadata, Some(&path))?;
     let images = test.len();
     if images == 0 {
         return Ok(Vec::new());
     }
-    let options = model_options(&config);
-    predictions(gpu, model, &options, &metadata.preprocess, &file, test, config.batch_size, config.precision, &mut |done| {
-        progress(done, images)
-    })
+    predictions(gpu, &trained, test, config.batch_size, config.precision, &mut |done| progress(done, images))
 }
 
-/// The weights that a run is judged by, and their file name.
-fn best_weights(dir: &RunDir) -> Result<(String, WeightFile), WeightsError> {
+/// The weights that a run is judged by: the name of their file, its path, and what is in it.
+fn best_weights(dir: &RunDir) -> Result<(String, PathBuf, WeightFile), WeightsError> {
     let best = dir.best_weights();
     let path = if best.is_file() { best } else { dir.last_weights() };
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    Ok((name, weights::load(&path)?))
+    let file = weights::load(&path)?;
+    Ok((name, path, file))
 }
 
 fn undescribed(file: &WeightFile) -> RunError {
@@ -118,7 +114,7 @@ impl Facts {
     pub fn gather(dir: &RunDir, predictions: &[Prediction]) -> Result<Self, TrainError> {
         let config = dir.read_config()?;
         let dataset = open_data(&config, Follow::NOTHING)?;
-        let (weights, file) = best_weights(dir)?;
+        let (weights, _, file) = best_weights(dir)?;
         let classes = file.metadata.as_ref().ok_or_else(|| undescribed(&file))?.classes.clone();
         let (filters, filter_shape) = filters(&file);
         let lines = metrics::read(&dir.metrics())?;

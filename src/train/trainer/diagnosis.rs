@@ -9,7 +9,7 @@ use crate::train::checkpoint::Checkpoint;
 use crate::train::config::Precision;
 use crate::train::divergence::{Divergence, Origin, Symptom};
 use crate::train::engine::{LayerOutput, StepResult};
-use crate::train::resident::epoch_batches;
+use crate::train::resident::{DeviceInput, epoch_batches};
 use crate::train::trainer::Observer;
 use crate::weights::NamedTensor;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -156,10 +156,11 @@ impl Run {
     fn layer_outputs(&mut self, gpu: &Gpu, is_test: bool, ids: &[u32], at_once: usize) -> Result<Vec<Vec<LayerOutput>>, TrainError> {
         let Some(model) = Model::find(&self.config.model) else { return Ok(Vec::new()) };
         let source = if is_test { &self.dataset.test } else { &self.dataset.train };
-        let resident = if is_test { &self.resident_test } else { &self.resident_train }.as_ref();
+        let images = if is_test { &self.resident_test } else { &self.resident_train }.as_ref();
+        let on_device = DeviceInput { images, whitening: self.whitening.as_ref() };
         let input = InputOptions { augment: None, ..input_options(&self.config, self.dataset.shape()) };
         let half = self.config.precision.compile_options().half;
-        let mut inspector = self.engine.inspector(gpu, model, &model_options(&self.config), &input, at_once, resident, half)?;
+        let mut inspector = self.engine.inspector(gpu, model, &model_options(&self.config), &input, at_once, on_device, half)?;
         let at_once = inspector.batch();
         let image_bytes: usize = source.shape().iter().product();
         let mut outputs = Vec::new();

@@ -144,6 +144,7 @@ impl Run {
             seed: self.config.seed,
             config_hash: self.config.hash(),
             data_fingerprint: self.fingerprint.clone(),
+            whitening: self.metadata.preprocess.whitening.as_ref().map(|note| note.sha256.clone()),
         }
     }
 

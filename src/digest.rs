@@ -32,6 +32,7 @@ pub struct HashingWriter<'a> {
 }
 
 impl<'a> HashingWriter<'a> {
+    /// Hashes what is written to `inner`.
     pub fn new(inner: &'a mut dyn Write) -> Self {
         Self { inner, hash: Sha256::new(), bytes: 0 }
     }
