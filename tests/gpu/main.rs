@@ -6,6 +6,7 @@ mod kernels;
 mod memory;
 mod mixed;
 mod network;
+mod onnx;
 mod optimizers;
 mod pools;
 mod resume;
@@ -46,6 +47,7 @@ fn main() {
     trials.extend(pools::trials(device.as_ref()));
     trials.extend(golden_ops::trials(device.as_ref()));
     trials.extend(optimizers::trials(device.as_ref()));
+    trials.extend(onnx::trials(device.as_ref()));
     trials.extend(resume::trials(device.as_ref()));
     trials.extend(sheets::trials(device.as_ref()));
     trials.extend(training::trials(device.as_ref()));

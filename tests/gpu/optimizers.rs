@@ -53,7 +53,7 @@ fn rules() -> [Optimizer; 8] {
 }
 
 /// Parameters, gradients and state on the device, and the program of a step.
-struct Arena<'a> {
+pub struct Arena<'a> {
     gpu: &'a Gpu,
     words: usize,
     buffers: Buffers,
@@ -64,7 +64,7 @@ struct Arena<'a> {
 }
 
 impl<'a> Arena<'a> {
-    fn new(gpu: &'a Gpu, optimizer: &Optimizer, parameters: &[f32], multipliers: &[Multiplier]) -> Result<Self, GpuError> {
+    pub fn new(gpu: &'a Gpu, optimizer: &Optimizer, parameters: &[f32], multipliers: &[Multiplier]) -> Result<Self, GpuError> {
         let words = parameters.len();
         let states = optimizer.state_buffers().len();
         let region = |buffer| Region { buffer, offset: 0, bytes: words as u64 * 4 };
@@ -84,7 +84,7 @@ impl<'a> Arena<'a> {
         Ok(arena)
     }
 
-    fn write(&self, role: BufferRole, values: &[f32]) {
+    pub fn write(&self, role: BufferRole, values: &[f32]) {
         write(self.gpu, &self.buffers, role, values);
     }
 
@@ -92,11 +92,11 @@ impl<'a> Arena<'a> {
         read(self.gpu, &self.buffers, role, self.words)
     }
 
-    fn states(&self) -> Result<Vec<Vec<f32>>, GpuError> {
+    pub fn states(&self) -> Result<Vec<Vec<f32>>, GpuError> {
         (0..self.states).map(|i| self.read(BufferRole::OptimizerState(i))).collect()
     }
 
-    fn step(&mut self, step: Step, gradients: &[f32]) -> Result<Vec<f32>, GpuError> {
+    pub fn step(&mut self, step: Step, gradients: &[f32]) -> Result<Vec<f32>, GpuError> {
         self.write(BufferRole::Gradients, gradients);
         self.steps.write(self.gpu, &[step]);
         self.submitter.submit(self.gpu, &[(&self.program, 0)], &self.steps, &[])?;
@@ -120,13 +120,13 @@ fn multipliers(words: usize) -> Vec<Multiplier> {
     (0..words.div_ceil(WORDS_OF_A_BLOCK)).map(of_block).collect()
 }
 
-fn step_values(optimizer: &Optimizer, t: u32, rate: f64) -> Step {
+pub fn step_values(optimizer: &Optimizer, t: u32, rate: f64) -> Step {
     let (bias_correction1, bias_correction2) = optimizer.bias_corrections(t);
     Step { learning_rate: rate as f32, bias_correction1, bias_correction2, ..Default::default() }
 }
 
 /// Distance from 1 unit to the next in the last place of `x`, in single precision.
-fn ulp(x: f64) -> f64 {
+pub fn ulp(x: f64) -> f64 {
     2f64.powi((x.abs().max(f64::from(f32::MIN_POSITIVE)).log2().floor() as i32) - 23)
 }
 
