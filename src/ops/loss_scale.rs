@@ -2,7 +2,7 @@
 //!
 //! Its state is one small buffer that stays on the device: the loss's gradient is multiplied by the scale in it
 //! ([`CrossEntropyBackward`](super::CrossEntropyBackward), [`Head`](super::Head)), and around the update
-//! ([`Optimizer::dispatch_scaled`](super::Optimizer::dispatch_scaled)) two dispatches look for an overflow and move the scale.
+//! ([`Optimizer::dispatch`](super::Optimizer::dispatch)) two dispatches look for an overflow and move the scale.
 
 use super::Optimizer;
 use crate::kernels::{Dispatch, loss_scale, workgroups_for};

@@ -82,26 +82,10 @@ impl Optimizer {
     }
 
     /// The update of `words` scalars. `state` holds one buffer for each of [`Optimizer::state_buffers`], in that order;
-    /// fewer are a programming error and panic. `multipliers` holds a [`Multiplier`] for each block of scalars.
-    pub fn dispatch<B: Clone>(&self, words: usize, parameters: B, gradients: B, state: &[B], multipliers: B) -> Dispatch<B> {
-        self.lower(words, parameters, gradients, state, multipliers, None)
-    }
-
-    /// [`Optimizer::dispatch`] for gradients multiplied by the scale of a [`LossScale`](super::LossScale): nothing changes
-    /// where that has noted an overflow, and Adam's bias corrections are those in it, not the step's.
-    pub fn dispatch_scaled<B: Clone>(
-        &self,
-        words: usize,
-        parameters: B,
-        gradients: B,
-        state: &[B],
-        multipliers: B,
-        loss_scale: B,
-    ) -> Dispatch<B> {
-        self.lower(words, parameters, gradients, state, multipliers, Some(loss_scale))
-    }
-
-    fn lower<B: Clone>(
+    /// fewer are a programming error and panic. `multipliers` holds a [`Multiplier`] for each block of scalars. With the
+    /// `loss_scale` of a [`LossScale`](super::LossScale) gradients are multiplied by it: nothing changes where that has noted an
+    /// overflow, and Adam's bias corrections are those in it, not the step's.
+    pub fn dispatch<B: Clone>(
         &self,
         words: usize,
         parameters: B,
@@ -237,10 +221,10 @@ mod tests {
     fn state_follows_the_rule() {
         let plain = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.1 };
         assert!(plain.state_buffers().is_empty());
-        assert_eq!(plain.dispatch(65, "w", "g", &[], "by").buffers, ["w", "g", "by"]);
-        assert_eq!(plain.dispatch(65, "w", "g", &[], "by").workgroups, 2);
+        assert_eq!(plain.dispatch(65, "w", "g", &[], "by", None).buffers, ["w", "g", "by"]);
+        assert_eq!(plain.dispatch(65, "w", "g", &[], "by", None).workgroups, 2);
         let adam = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
-        assert_eq!(adam.dispatch(64, "w", "g", &["m", "v"], "by").buffers, ["w", "g", "m", "v", "by"]);
+        assert_eq!(adam.dispatch(64, "w", "g", &["m", "v"], "by", None).buffers, ["w", "g", "m", "v", "by"]);
         assert_eq!((Multiplier::bytes(64), Multiplier::bytes(65)), (8, 16));
         assert_eq!(accumulate(1, "sum", "g").buffers, ["g", "sum"]);
     }

@@ -43,10 +43,7 @@ pub fn dispatches(
         let result = region(BufferRole::ClipResult, ClipNorm::RESULT_BYTES);
         list.extend(clip.dispatches(words, gradients, partials, result, scale));
     }
-    list.push(match scale {
-        None => ("update", optimizer.dispatch(words, parameters, gradients, &state, multipliers)),
-        Some(scale) => ("update", optimizer.dispatch_scaled(words, parameters, gradients, &state, multipliers, scale)),
-    });
+    list.push(("update", optimizer.dispatch(words, parameters, gradients, &state, multipliers, scale)));
     if let Some(ema) = training.ema {
         list.push(("average", ema.dispatch(words, parameters, whole(BufferRole::OptimizerState(state.len())))));
     }

@@ -290,10 +290,7 @@ fn scaled_updates(gpu: &Gpu) -> Result<(), String> {
             let regions: Vec<Region> = states.iter().map(|role| region(*role, words)).collect();
             let (w, g) = (region(BufferRole::Parameters, words), region(BufferRole::Gradients, words));
             let by = region(BufferRole::Multipliers, multipliers.len());
-            let dispatch = match scale {
-                None => rule.dispatch(words, w, g, &regions, by),
-                Some(_) => rule.dispatch_scaled(words, w, g, &regions, by, region(STATE, scaling.len())),
-            };
+            let dispatch = rule.dispatch(words, w, g, &regions, by, scale.map(|_| region(STATE, scaling.len())));
             bench.run(step, vec![dispatch]).map_err(text)?;
             [BufferRole::Parameters].iter().chain(&states).map(|role| bench.read(*role, words).map_err(text)).collect()
         };

@@ -70,7 +70,7 @@ impl<'a> Arena<'a> {
         let region = |buffer| Region { buffer, offset: 0, bytes: words as u64 * 4 };
         let by = Region { buffer: BufferRole::Multipliers, offset: 0, bytes: Multiplier::bytes(words) };
         let state: Vec<Region> = (0..states).map(|i| region(BufferRole::OptimizerState(i))).collect();
-        let dispatch = optimizer.dispatch(words, region(BufferRole::Parameters), region(BufferRole::Gradients), &state, by);
+        let dispatch = optimizer.dispatch(words, region(BufferRole::Parameters), region(BufferRole::Gradients), &state, by, None);
         let dispatches = [ScheduledDispatch { path: "optimizer".into(), op: "update", pass: Pass::Update, macs: 0, dispatch }];
         let roles = [BufferRole::Parameters, BufferRole::Gradients].into_iter().chain((0..states).map(BufferRole::OptimizerState));
         let mut sizes: BTreeMap<BufferRole, u64> = roles.map(|role| (role, words as u64 * 4)).collect();
