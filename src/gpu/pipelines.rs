@@ -24,6 +24,20 @@ impl Gpu {
     /// Compiles kernels, the different ones in parallel; those already compiled cost nothing. Where several fail, the
     /// error is that of the first by name.
     pub(super) fn compile(&self, kernels: &[&'static Kernel]) -> Result<Vec<Arc<Pipeline>>, GpuError> {
+        let mut results: Vec<_> = kernels.iter().map(|kernel| kernel.name()).zip(self.compile_each(kernels)).collect();
+        let failed = results.iter().enumerate().filter(|(_, (_, result))| result.is_err()).min_by_key(|(_, (name, _))| name);
+        if let Some((first, _)) = failed {
+            results.swap(0, first);
+            results.truncate(1);
+        } else {
+            self.check()?;
+        }
+        results.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// As [`Gpu::compile`], with a result for each kernel: one that fails does not stop the others. What the device has to say
+    /// of itself ([`Gpu::check`]) is left to the caller.
+    pub(super) fn compile_each(&self, kernels: &[&'static Kernel]) -> Vec<Result<Arc<Pipeline>, GpuError>> {
         let missing: BTreeMap<String, &'static Kernel> = {
             let made = lock(&self.pipelines.made);
             kernels.iter().map(|kernel| (kernel.name(), *kernel)).filter(|(name, _)| !made.contains_key(name)).collect()
@@ -32,17 +46,33 @@ impl Gpu {
             let made = lock(&self.pipelines.modules);
             missing.values().map(|kernel| (kernel.module, *kernel)).filter(|(module, _)| !made.contains_key(module)).collect()
         };
-        let modules: Vec<_> = modules.into_par_iter().map(|(name, kernel)| (name, self.shader_module(kernel))).collect();
-        for (name, module) in modules {
-            lock(&self.pipelines.modules).insert(name, module?);
+        let modules: BTreeMap<&'static str, Result<wgpu::ShaderModule, GpuError>> =
+            modules.into_par_iter().map(|(name, kernel)| (name, self.shader_module(kernel))).collect();
+        for (name, module) in &modules {
+            if let Ok(module) = module {
+                lock(&self.pipelines.modules).insert(name, module.clone());
+            }
         }
-        let pipelines: Vec<_> = missing.into_par_iter().map(|(name, kernel)| (self.pipeline(&name, kernel), name)).collect();
-        for (pipeline, name) in pipelines {
-            lock(&self.pipelines.made).insert(name, Arc::new(pipeline?));
+        let pipelines = missing.into_par_iter().map(|(name, kernel)| {
+            let made = match modules.get(kernel.module) {
+                Some(Err(error)) => Err(error.clone()),
+                _ => self.pipeline(&name, kernel).map(Arc::new),
+            };
+            (name, made)
+        });
+        let pipelines: BTreeMap<String, Result<Arc<Pipeline>, GpuError>> = pipelines.collect();
+        let mut made = lock(&self.pipelines.made);
+        for (name, pipeline) in &pipelines {
+            if let Ok(pipeline) = pipeline {
+                made.insert(name.clone(), Arc::clone(pipeline));
+            }
         }
-        self.check()?;
-        let made = lock(&self.pipelines.made);
-        kernels.iter().map(|kernel| made.get(&kernel.name()).cloned().ok_or_else(|| failed(&kernel.name(), "it is not there"))).collect()
+        let result = |name: String| match (made.get(&name), pipelines.get(&name)) {
+            (Some(pipeline), _) => Ok(Arc::clone(pipeline)),
+            (None, Some(Err(error))) => Err(error.clone()),
+            (None, _) => Err(failed(&name, "it is not there")),
+        };
+        kernels.iter().map(|kernel| result(kernel.name())).collect()
     }
 
     /// Whether anything was compiled.
