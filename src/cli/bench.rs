@@ -1,5 +1,6 @@
 //! `nin-wgpu bench`: how fast a model trains and infers on the adapter.
 
+use super::bench_kernels::{self, KernelArgs};
 use super::bench_report::{Report, text};
 use super::context::Context;
 use super::error::{Exit, Failure};
@@ -58,6 +59,8 @@ pub struct Args {
           default_value = "1,2,4,8,16,32,64,128")]
     batch_sizes: Vec<usize>,
     #[command(flatten)]
+    kernels: KernelArgs,
+    #[command(flatten)]
     tune: TuneArgs,
     #[command(flatten)]
     memory: MemoryArgs,
@@ -83,6 +86,9 @@ const LAYER_REPEATS: usize = 5;
 
 /// Measures and prints.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    if let Some(folder) = &args.kernels.kernels {
+        return bench_kernels::run(folder, &args.kernels, args.json, context);
+    }
     let mut config = args.config()?;
     let budget = args.memory.budget()?;
     if let Some(path) = &args.sweep {

@@ -4,6 +4,7 @@
 //! [`main`] turns those into exit codes and messages.
 
 mod bench;
+mod bench_kernels;
 mod bench_report;
 mod check;
 mod context;

@@ -1,6 +1,8 @@
 //! The kernel table generated from `shaders/`, and the plain-data dispatch that names a kernel and its operands.
 
 mod choices;
+#[allow(dead_code, reason = "the build script reads more of it")]
+pub(crate) mod reflect;
 
 pub use choices::{Choice, Choices, Problem};
 

@@ -18,11 +18,14 @@
 //! process leaves it out, and a [`Watchdog`] can end this one.
 
 mod cache;
+pub mod folder;
 pub mod faults;
+pub mod search;
 mod trial;
 mod watchdog;
 
 pub use cache::{Identity, TuningCache, TuningLock};
+pub use trial::whole_period;
 pub use watchdog::Watchdog;
 
 use super::{Gpu, GpuError};

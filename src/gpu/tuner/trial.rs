@@ -27,6 +27,13 @@ pub(super) enum Values {
     Real,
 }
 
+/// The whole numbers from `-radius` to `radius` that input `index` holds where kernels are proven: element `i` of its memory is
+/// number `i` modulo their count.
+pub fn whole_period(index: usize, radius: u32) -> Vec<f32> {
+    let mut stream = Stream::new(index as u64, Values::Whole as u32, 0, purpose::SYNTHETIC);
+    (0..PERIOD).map(|_| stream.below(2 * radius + 1) as f32 - radius as f32).collect()
+}
+
 /// A problem with its inputs and outputs on the device.
 pub(super) struct Trial<'a> {
     gpu: &'a Gpu,
@@ -60,16 +67,21 @@ impl<'a> Trial<'a> {
 
     /// Gives the inputs new values.
     pub fn fill(&mut self, values: Values) {
+        self.fill_within(values, self.task.whole_radius());
+    }
+
+    /// As [`Trial::fill`], with whole numbers from `-radius` to `radius`.
+    pub fn fill_within(&mut self, values: Values, radius: u32) {
         self.values = values;
-        let radius = self.task.whole_radius();
         self.periods.clear();
         for (index, fact) in self.task.inputs.iter().enumerate() {
-            let mut stream = Stream::new(index as u64, values as u32, 0, purpose::SYNTHETIC);
-            let mut draw = || match values {
-                Values::Whole => stream.below(2 * radius + 1) as f32 - radius as f32,
-                Values::Real => stream.uniform() * 2.0 - 1.0,
+            let mut period = match values {
+                Values::Whole => whole_period(index, radius),
+                Values::Real => {
+                    let mut stream = Stream::new(index as u64, values as u32, 0, purpose::SYNTHETIC);
+                    (0..PERIOD).map(|_| stream.uniform() * 2.0 - 1.0).collect()
+                }
             };
-            let mut period: Vec<f32> = (0..PERIOD).map(|_| draw()).collect();
             if fact.element == Element::F16 {
                 period.iter_mut().for_each(|value| *value = round_to_f16(*value));
             }
@@ -120,20 +132,35 @@ impl<'a> Trial<'a> {
         lowered.dispatches.iter().map(|dispatch| entry(dispatch.map(region))).collect()
     }
 
-    /// Makes what earlier candidates left unreadable, runs the candidate once and returns the memory of every output.
-    pub fn run(&self, contender: &Contender) -> Result<Vec<Vec<f32>>, GpuError> {
+    /// Makes what earlier candidates left unreadable, and runs the candidate once.
+    pub fn execute(&self, contender: &Contender) -> Result<(), GpuError> {
         let scratch = contender.scratch.iter().enumerate().map(|(index, bytes)| (BufferRole::Slot(index), *bytes));
         let outputs = self.task.outputs.iter().enumerate().map(|(index, fact)| (output(index), fact.bytes()));
         for (role, bytes) in outputs.chain(scratch) {
             self.write(&contender.buffers, role, &UNWRITTEN.to_le_bytes().repeat(bytes as usize / 4));
         }
         Submitter::default().submit(self.gpu, &[(&contender.program, 0)], &self.steps, &[])?;
-        self.gpu.wait()?;
+        self.gpu.wait()
+    }
+
+    /// As [`Trial::execute`]; returns the memory of every output.
+    pub fn run(&self, contender: &Contender) -> Result<Vec<Vec<f32>>, GpuError> {
+        self.execute(contender)?;
         let memory = |(index, fact): (usize, &crate::shape::Fact)| match self.shared.get(output(index)) {
             Some(buffer) => Ok(fact.decode(&self.gpu.read(buffer, fact.bytes())?)),
             None => Err(GpuError::Refused("an output has no memory".into())),
         };
         self.task.outputs.iter().enumerate().map(memory).collect()
+    }
+
+    /// The buffers of inputs and outputs.
+    pub fn buffers(&self) -> &Buffers {
+        &self.shared
+    }
+
+    /// Seconds of each dispatch, the medians of several runs.
+    pub fn dispatch_seconds(&self, contender: &Contender, runs: usize) -> Result<Vec<f64>, GpuError> {
+        Ok(contender.program.times(self.gpu, runs)?.iter().map(|time| time.seconds).collect())
     }
 
     /// Seconds that one run takes.
@@ -188,7 +215,7 @@ fn input(index: usize) -> BufferRole {
     BufferRole::Input(ValueId(index as u32))
 }
 
-fn output(index: usize) -> BufferRole {
+pub(super) fn output(index: usize) -> BufferRole {
     BufferRole::Output(ValueId(index as u32))
 }
 
