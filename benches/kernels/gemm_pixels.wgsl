@@ -139,6 +139,11 @@ fn pixels(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: v
 #else
     sums[0] += loaded[0] + loaded[1] + loaded[2] + loaded[3];
 #end
+#if PROBE - 2
+#else
+    // Keeps what is staged alive.
+    sums[0] += left[lane] + right[lane];
+#end
 
 #for j in 0..COLUMN_QUADS
     let quad_of_${j} = first_quad + place.y + ${j * THREAD_COLUMNS}u;

@@ -118,6 +118,11 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #else
     sums[0] += loaded[0] + loaded[1] + loaded[2] + loaded[3];
 #end
+#if PROBE - 2
+#else
+    // Keeps what is staged alive.
+    sums[0] += left[lane] + right[lane];
+#end
 
     let base = tile.split * (rows + 1u) * out_c4;
 #for j in 0..COLUMN_QUADS

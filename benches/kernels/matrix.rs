@@ -96,10 +96,10 @@ impl Design {
         }
     }
 
-    fn with(&self, name: &'static str, value: i64) -> Self {
+    /// The same with another value of one of its numbers.
+    fn with(&self, name: &str, value: i64) -> Self {
         let mut design = self.clone();
-        design.numbers.retain(|(known, _)| *known != name);
-        design.numbers.push((name, value));
+        design.numbers.iter_mut().filter(|(known, _)| *known == name).for_each(|(_, number)| *number = value);
         design
     }
 
@@ -121,6 +121,29 @@ impl Design {
         operands.into_iter().skip(unread).map(OperandName).collect()
     }
 
+    /// As many subgroups as have room to bring their results into workgroup memory at a time; `None` where not even one has.
+    fn with_patch_warps(&self, way: Way) -> Option<Self> {
+        if self.family != "matrix" {
+            return Some(self.clone());
+        }
+        let [rows, columns] = self.tile().map(i64::from);
+        let depth = self.number("DEPTH");
+        // As in matrix_tile.wgsl, in quads.
+        let (by_steps, by_rows, by_columns) = (depth / 4 + 2, rows / 4 + 2, columns / 4 + 2);
+        let (left, right) = match way {
+            Way::Forward => (rows * by_steps, (1 - self.number("RIGHT_DIRECT")) * depth * by_columns),
+            Way::Input => (rows * by_steps, columns * by_steps),
+            Way::Weight => (depth * by_rows, depth * by_columns),
+        };
+        let most = if self.number("COOPERATIVE") == 1 { 48 << 10 } else { 32 << 10 };
+        let left_over = most - self.number("BUFFERS") * (left + right) * 8;
+        let mut warps = self.number("WARP_ROWS") * self.number("WARP_COLUMNS");
+        while warps > 0 && warps * PATCH_BYTES > left_over {
+            warps /= 2;
+        }
+        (warps > 0).then(|| self.with("PATCH_WARPS", warps))
+    }
+
     /// Whether it computes the problem: its stages are whole, and what it moves at a time too.
     fn fits(&self, problem: &Problem, way: Way) -> bool {
         let depth = self.number("DEPTH") as usize;
@@ -135,6 +158,9 @@ impl Design {
         self.ways.contains(&way) && whole(problem.input[0]) && whole(problem.outputs) && summed.is_multiple_of(depth) && strides
     }
 }
+
+/// Bytes of a 16 x 16 result.
+const PATCH_BYTES: i64 = 1024;
 
 /// Tiles in registers: invocations and quads of each of them, depth, buffers, lane map.
 fn gemm([tr, tc, rq, cq]: [i64; 4], depth: i64, buffers: i64, lanes: i64) -> Design {
@@ -155,7 +181,6 @@ fn gemm([tr, tc, rq, cq]: [i64; 4], depth: i64, buffers: i64, lanes: i64) -> Des
 
 /// Tiles on matrix units: subgroups and matrices of each of them, depth, buffers, halves moved at a time.
 fn matrix([wr, wc, pr, pc]: [i64; 4], depth: i64, buffers: i64, chunk: i64) -> Design {
-    let strip = if pc % 2 == 0 { 2 } else { pc };
     let numbers = vec![
         ("COOPERATIVE", 1),
         ("WARP_ROWS", wr),
@@ -165,7 +190,7 @@ fn matrix([wr, wc, pr, pc]: [i64; 4], depth: i64, buffers: i64, chunk: i64) -> D
         ("DEPTH", depth),
         ("BUFFERS", buffers),
         ("CHUNK", chunk),
-        ("STRIP", strip),
+        ("PATCH_WARPS", 0),
         ("RIGHT_DIRECT", 0),
         ("RESULTS_DIRECT", 0),
         ("WEIGHT_STEPS", 0),
@@ -263,13 +288,14 @@ pub fn write(folder: &Path, tiny: bool, cores: u32) -> Result<usize, String> {
                 }
                 matrix.add_product(shape.0, &problem, tiny)?;
                 let fitting = designs.iter().filter(|design| design.element == element && design.fits(&problem, way));
-                for design in fitting.filter(|design| index == 0 || !design.only_first) {
-                    matrix.add(shape.0, design, &problem, way)?;
+                for design in fitting.filter(|design| index == 0 || !design.only_first).filter_map(|design| design.with_patch_warps(way)) {
+                    matrix.add(shape.0, &design, &problem, way)?;
                 }
                 if problem.input[0] == 1 && element == Element::F16 {
                     let unfolding = designs.iter().filter(|design| design.family == "matrix" && !design.is_probe() && design.waves == 2);
-                    for design in unfolding.filter(|design| design.number("DEPTH") == 32 && design.ways.contains(&way)) {
-                        matrix.add_unfolded(shape.0, design, &problem, way)?;
+                    let unfolding = unfolding.filter(|design| design.number("DEPTH") == 32 && design.ways.contains(&way));
+                    for design in unfolding.filter_map(|design| design.with_patch_warps(way)) {
+                        matrix.add_unfolded(shape.0, &design, &problem, way)?;
                     }
                 }
             }

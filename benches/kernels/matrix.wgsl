@@ -1,14 +1,15 @@
-// The memory of a workgroup whose subgroups multiply matrices (matrix_tile.wgsl has the sizes). Halves travel in words of f32, which
-// nothing computes with: so what is staged, in LEFT_CHUNKS and RIGHT_CHUNKS, and what comes of it share one array.
-#if CHUNK - 4
-alias Chunk = vec4<f32>;
-#else
-alias Chunk = vec2<f32>;
-#end
+// The memory of a workgroup whose subgroups multiply matrices: matrix_tile.wgsl has the sizes. naga takes matrices of f16 from arrays of
+// f16 only, so 16 bytes of a buffer are four words that are split when they are staged.
+#define BUFFER LEFT_QUADS + RIGHT_QUADS
+var<workgroup> staged: array<vec4<f16>, ${BUFFERS * BUFFER}>;
+// 16 x 16 results of PATCH_WARPS subgroups, row by row.
+var<workgroup> patches: array<vec4<f32>, ${64 * PATCH_WARPS}>;
 
-#define BUFFER LEFT_CHUNKS + RIGHT_CHUNKS
-const MEMORY = max(${BUFFERS * BUFFER}u, ${PATCH_CHUNKS * WARPS * STRIP}u);
-var<workgroup> memory: array<Chunk, MEMORY>;
+#if CHUNK - 4
+alias Chunk = vec4<u32>;
+#else
+alias Chunk = vec4<f16>;
+#end
 
 #import "shared/grid.wgsl"
 #import "shared/conv2d.wgsl"
@@ -20,26 +21,21 @@ fn corner(lane: u32) -> vec2<u32> {
     return vec2<u32>(subgroup / ${WARP_COLUMNS}u * ${16 * PATCH_ROWS}u, subgroup % ${WARP_COLUMNS}u * ${16 * PATCH_COLUMNS}u);
 }
 
-// Two halves as they lie in a word.
-fn halves(word: f32) -> vec2<f32> {
-    return unpack2x16float(bitcast<u32>(word));
-}
-
-fn word_of(low: f32, high: f32) -> f32 {
-    return bitcast<f32>(pack2x16float(vec2<f32>(low, high)));
-}
-
-// Where a subgroup's result number `index` is brought.
-fn patch_at(lane: u32, index: u32) -> u32 {
-    return (lane / ${SUBGROUP}u * ${STRIP}u + index) * ${PATCH_CHUNKS}u;
-}
-
-// Quad `quad` of the two in an invocation's half row of the result at `at`.
-fn patch_quad(at: u32, lane: u32, quad: u32) -> vec4<f32> {
+fn stage(at: u32, chunk: Chunk) {
 #if CHUNK - 4
-    return memory[at + lane % ${SUBGROUP}u * 2u + quad];
+    staged[at] = vec4<f16>(vec4<f32>(unpack2x16float(chunk.x), unpack2x16float(chunk.y)));
+    staged[at + 1u] = vec4<f16>(vec4<f32>(unpack2x16float(chunk.z), unpack2x16float(chunk.w)));
 #else
-    let first = at + lane % ${SUBGROUP}u * 4u + quad * 2u;
-    return vec4<f32>(memory[first], memory[first + 1u]);
+    staged[at] = chunk;
 #end
+}
+
+// Where the results of this subgroup are brought, when it is its turn.
+fn patch_at(lane: u32) -> u32 {
+    return lane / ${SUBGROUP}u % ${PATCH_WARPS}u * 64u;
+}
+
+// Quad `quad` of the two in an invocation's half row of its subgroup's results.
+fn patch_quad(lane: u32, quad: u32) -> vec4<f32> {
+    return patches[patch_at(lane) + lane % ${SUBGROUP}u * 2u + quad];
 }

@@ -7,23 +7,27 @@
 //
 // One workgroup computes a tile of ROWS pixels by COLUMNS channels. RIGHT_DIRECT 1 (forward only): weights are loaded into matrices
 // from where they lie, without being staged. WEIGHT_STEPS: where it is not 0, steps of the reduction that there are weights for.
-#if COOPERATIVE
 enable f16;
+#if COOPERATIVE
 enable wgpu_cooperative_matrix;
 #end
 
 #define RESULTS_DIRECT 0
 #import "matrix_tile.wgsl"
-#define LEFT_CHUNKS ROWS * BY_STEPS
+#define LEFT_QUADS ROWS * BY_STEPS
 #if INPUT
-#define RIGHT_CHUNKS COLUMNS * BY_STEPS
+#define RIGHT_QUADS COLUMNS * BY_STEPS
 #else
-#define RIGHT_CHUNKS (1 - RIGHT_DIRECT) * DEPTH * BY_COLUMNS
+#define RIGHT_QUADS (1 - RIGHT_DIRECT) * DEPTH * BY_COLUMNS
 #end
 #import "matrix.wgsl"
 
 @group(0) @binding(1) var<storage, read> source: array<Chunk>;
+#if RIGHT_DIRECT
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f16>>;
+#else
 @group(0) @binding(2) var<storage, read> weight: array<Chunk>;
+#end
 #if INPUT
 #else
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
@@ -87,7 +91,7 @@ fn pixels(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: v
 #if RIGHT_DIRECT
 #for j in 0..PATCH_COLUMNS
     // Matrices behind the last channel read others, and are not stored.
-    let column_${j} = min(tile.column + at.y + ${16 * j}u, channels - 16u) / ${CHUNK}u;
+    let column_${j} = min(tile.column + at.y + ${16 * j}u, channels - 16u) / 4u;
 #end
 #end
 #if PROBE - 3
@@ -106,13 +110,13 @@ fn pixels(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: v
 #if PROBE - 1
 #if PROBE - 3
 #for i in 0..LEFT_EACH
-            memory[buffer + left_row_${i} * ${BY_STEPS}u + left_step_${i}] = left_staged_${i};
+            stage(buffer + left_row_${i} * ${BY_STEPS}u + left_step_${i} * ${CHUNK_QUADS}u, left_staged_${i});
 #end
 #for i in 0..RIGHT_EACH * (1 - RIGHT_DIRECT)
 #if INPUT
-            memory[buffer + ${LEFT_CHUNKS}u + right_row_${i} * ${BY_STEPS}u + right_step_${i}] = right_staged_${i};
+            stage(buffer + ${LEFT_QUADS}u + right_row_${i} * ${BY_STEPS}u + right_step_${i} * ${CHUNK_QUADS}u, right_staged_${i});
 #else
-            memory[buffer + ${LEFT_CHUNKS}u + right_step_${i} * ${BY_COLUMNS}u + right_chunk_${i}] = right_staged_${i};
+            stage(buffer + ${LEFT_QUADS}u + right_step_${i} * ${BY_COLUMNS}u + right_chunk_${i} * ${CHUNK_QUADS}u, right_staged_${i});
 #end
 #end
 #else
@@ -173,17 +177,17 @@ fn pixels(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: v
 #for k in 0..DEPTH / 16
 #for j in 0..PATCH_COLUMNS
 #if INPUT
-            let b_${k}_${j} = right_by_columns(buffer + ${LEFT_CHUNKS + k * 16 / CHUNK}u + (at.y + ${16 * j}u) * ${BY_STEPS}u, ${BY_STEPS}u, own);
+            let b_${k}_${j} = right_by_columns(buffer + ${LEFT_QUADS + 4 * k}u + (at.y + ${16 * j}u) * ${BY_STEPS}u, ${BY_STEPS}u, own);
 #else
 #if RIGHT_DIRECT
-            let b_${k}_${j} = right_from_buffer(((round - 1u) * ${DEPTH}u + ${16 * k}u) * by_weight_row + column_${j}, by_weight_row, own);
+            let b_${k}_${j} = right_from_buffer(((round - 1u) * ${DEPTH}u + ${16 * k}u) * (channels / 4u) + column_${j}, channels / 4u, own);
 #else
-            let b_${k}_${j} = right_by_rows(buffer + ${LEFT_CHUNKS + 16 * k * BY_COLUMNS}u + (at.y + ${16 * j}u) / ${CHUNK}u, ${BY_COLUMNS}u, own);
+            let b_${k}_${j} = right_by_rows(buffer + ${LEFT_QUADS + 16 * k * BY_COLUMNS}u + (at.y + ${16 * j}u) / 4u, ${BY_COLUMNS}u, own);
 #end
 #end
 #end
 #for i in 0..PATCH_ROWS
-            let a_${k}_${i} = left_by_rows(buffer + (at.x + ${16 * i}u) * ${BY_STEPS}u + ${k * 16 / CHUNK}u, ${BY_STEPS}u, own);
+            let a_${k}_${i} = left_by_rows(buffer + (at.x + ${16 * i}u) * ${BY_STEPS}u + ${4 * k}u, ${BY_STEPS}u, own);
 #for j in 0..PATCH_COLUMNS
             sum_${i}_${j} = multiply_add(a_${k}_${i}, b_${k}_${j}, sum_${i}_${j});
 #end
@@ -198,40 +202,58 @@ fn pixels(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: v
     }
 #if PROBE - 3
 #else
-    memory[lane] = loaded;
+    if loaded.x + loaded.y == loaded.z {
+        result[lane] = loaded;
+    }
+#end
+#if PROBE - 2
+#else
+    // Keeps what is staged alive.
+    let kept = staged[lane];
+    if kept.x + kept.y == kept.z {
+        result[lane] = Chunk(kept);
+    }
 #end
 
 #for i in 0..PATCH_ROWS
-#for s in 0..PATCH_COLUMNS / STRIP
+#for j in 0..PATCH_COLUMNS
+#for turn in 0..WARPS / PATCH_WARPS
     workgroupBarrier();
-#for j in 0..STRIP
-    store_patch(sum_${i}_${s * STRIP + j}, patch_at(lane, ${j}u), own);
-#end
+    if lane / ${SUBGROUP * PATCH_WARPS}u == ${turn}u {
+        store_patch(sum_${i}_${j}, patch_at(lane), own);
+    }
     workgroupBarrier();
-#for j in 0..STRIP
-    let row_${i}_${s * STRIP + j} = tile.row + at.x + ${16 * i}u + own / 2u;
-    let first_${i}_${s * STRIP + j} = tile.column + at.y + ${16 * (s * STRIP + j)}u + lane % 2u * 8u;
-    if row_${i}_${s * STRIP + j} < end && first_${i}_${s * STRIP + j} < channels {
-        var low = patch_quad(patch_at(lane, ${j}u), lane, 0u);
-        var high = patch_quad(patch_at(lane, ${j}u), lane, 1u);
-#if INPUT
-#else
-        low += bias[first_${i}_${s * STRIP + j} / 4u];
-        high += bias[first_${i}_${s * STRIP + j} / 4u + 1u];
-        if params.relu != 0u {
-            low = max(low, vec4<f32>());
-            high = max(high, vec4<f32>());
-        }
-#end
-        let to = (row_${i}_${s * STRIP + j} * channels + first_${i}_${s * STRIP + j}) / ${CHUNK}u;
-#if CHUNK - 4
-        result[to] = Chunk(word_of(low.x, low.y), word_of(low.z, low.w), word_of(high.x, high.y), word_of(high.z, high.w));
-#else
-        result[to] = Chunk(word_of(low.x, low.y), word_of(low.z, low.w));
-        result[to + 1u] = Chunk(word_of(high.x, high.y), word_of(high.z, high.w));
-#end
+    if lane / ${SUBGROUP * PATCH_WARPS}u == ${turn}u {
+        store_results(lane, tile.row + at.x + ${16 * i}u, tile.column + at.y + ${16 * j}u, end, channels);
     }
 #end
 #end
+#end
+}
+
+// Stores an invocation's half row of its subgroup's results, of which the first is in row `row` and column `column`.
+fn store_results(lane: u32, row: u32, column: u32, rows: u32, channels: u32) {
+    let pixel = row + lane % ${SUBGROUP}u / 2u;
+    let first = column + lane % 2u * 8u;
+    if pixel >= rows || first >= channels {
+        return;
+    }
+    var low = patch_quad(lane, 0u);
+    var high = patch_quad(lane, 1u);
+#if INPUT
+#else
+    low += bias[first / 4u];
+    high += bias[first / 4u + 1u];
+    if params.relu != 0u {
+        low = max(low, vec4<f32>());
+        high = max(high, vec4<f32>());
+    }
+#end
+    let to = (pixel * channels + first) / ${CHUNK}u;
+#if CHUNK - 4
+    result[to] = vec4<u32>(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
+#else
+    result[to] = vec4<f16>(low);
+    result[to + 1u] = vec4<f16>(high);
 #end
 }

@@ -6,16 +6,16 @@
 // One workgroup computes a tile of ROWS rows by COLUMNS output channels. Pixels are stepped through without a division.
 // RESULTS_DIRECT 1: matrices of results are stored where the partial sums lie, without passing through workgroup memory.
 // WEIGHT_ROWS: where it is not 0, rows that there are weights for.
-#if COOPERATIVE
 enable f16;
+#if COOPERATIVE
 enable wgpu_cooperative_matrix;
 #end
 
 #define INPUT 0
 #define RIGHT_DIRECT 0
 #import "matrix_tile.wgsl"
-#define LEFT_CHUNKS DEPTH * BY_ROWS
-#define RIGHT_CHUNKS DEPTH * BY_COLUMNS
+#define LEFT_QUADS DEPTH * BY_ROWS
+#define RIGHT_QUADS DEPTH * BY_COLUMNS
 #import "matrix.wgsl"
 
 @group(0) @binding(1) var<storage, read> x: array<Chunk>;
@@ -72,10 +72,8 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     var sum_${i}_${j} = MatrixC();
 #end
 #end
-#for word in 0..CHUNK / 2
-    var dy_sum_${word} = vec2<f32>();
-#end
-    let sums_dy = tile.row == 0u && lane < ${COLUMNS / CHUNK}u;
+    var dy_sum = vec4<f32>();
+    let sums_dy = tile.row == 0u && lane < ${COLUMNS / 4}u;
     let at = corner(lane);
     let own = lane % ${SUBGROUP}u;
 #if PROBE - 3
@@ -92,10 +90,10 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #if PROBE - 1
 #if PROBE - 3
 #for i in 0..LEFT_EACH
-            memory[buffer + left_step_${i} * ${BY_ROWS}u + left_chunk_${i}] = left_staged_${i};
+            stage(buffer + left_step_${i} * ${BY_ROWS}u + left_chunk_${i} * ${CHUNK_QUADS}u, left_staged_${i});
 #end
 #for i in 0..RIGHT_EACH
-            memory[buffer + ${LEFT_CHUNKS}u + right_step_${i} * ${BY_COLUMNS}u + right_chunk_${i}] = right_staged_${i};
+            stage(buffer + ${LEFT_QUADS}u + right_step_${i} * ${BY_COLUMNS}u + right_chunk_${i} * ${CHUNK_QUADS}u, right_staged_${i});
 #end
 #else
 #for i in 0..LEFT_EACH
@@ -132,10 +130,10 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #if (PROBE - 2) * (PROBE - 3)
 #for k in 0..DEPTH / 16
 #for j in 0..PATCH_COLUMNS
-            let b_${k}_${j} = right_by_rows(buffer + ${LEFT_CHUNKS + 16 * k * BY_COLUMNS}u + (at.y + ${16 * j}u) / ${CHUNK}u, ${BY_COLUMNS}u, own);
+            let b_${k}_${j} = right_by_rows(buffer + ${LEFT_QUADS + 16 * k * BY_COLUMNS}u + (at.y + ${16 * j}u) / 4u, ${BY_COLUMNS}u, own);
 #end
 #for i in 0..PATCH_ROWS
-            let a_${k}_${i} = left_by_columns(buffer + ${16 * k * BY_ROWS}u + (at.x + ${16 * i}u) / ${CHUNK}u, ${BY_ROWS}u, own);
+            let a_${k}_${i} = left_by_columns(buffer + ${16 * k * BY_ROWS}u + (at.x + ${16 * i}u) / 4u, ${BY_ROWS}u, own);
 #for j in 0..PATCH_COLUMNS
             sum_${i}_${j} = multiply_add(a_${k}_${i}, b_${k}_${j}, sum_${i}_${j});
 #end
@@ -143,10 +141,7 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #end
             if sums_dy {
                 for (var step = 0u; step < ${DEPTH}u; step++) {
-                    let chunk = memory[buffer + ${LEFT_CHUNKS}u + step * ${BY_COLUMNS}u + lane];
-#for word in 0..CHUNK / 2
-                    dy_sum_${word} += halves(chunk[${word}]);
-#end
+                    dy_sum += vec4<f32>(staged[buffer + ${LEFT_QUADS}u + step * ${BY_COLUMNS}u + lane]);
                 }
             }
 #end
@@ -158,15 +153,22 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     }
 
     let base = tile.split * (stored_rows + 1u) * out_c4;
-    if sums_dy && tile.column / ${CHUNK}u + lane < out_chunks {
-        let to = base + stored_rows * out_c4 + tile.column / 4u + lane * ${CHUNK / 4}u;
-#for quad in 0..CHUNK / 4
-        partials[to + ${quad}u] = vec4<f32>(dy_sum_${2 * quad}, dy_sum_${2 * quad + 1});
-#end
+    if sums_dy && tile.column / 4u + lane < out_c4 {
+        partials[base + stored_rows * out_c4 + tile.column / 4u + lane] = dy_sum;
     }
 #if PROBE - 3
 #else
-    memory[lane] = loaded;
+    if loaded.x + loaded.y == loaded.z {
+        partials[lane] = vec4<f32>(loaded);
+    }
+#end
+#if PROBE - 2
+#else
+    // Keeps what is staged alive.
+    let kept = staged[lane];
+    if kept.x + kept.y == kept.z {
+        partials[lane] = vec4<f32>(kept);
+    }
 #end
 #if RESULTS_DIRECT
 #for i in 0..PATCH_ROWS
@@ -178,19 +180,21 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #end
 #else
 #for i in 0..PATCH_ROWS
-#for s in 0..PATCH_COLUMNS / STRIP
+#for j in 0..PATCH_COLUMNS
+#for turn in 0..WARPS / PATCH_WARPS
     workgroupBarrier();
-#for j in 0..STRIP
-    store_patch(sum_${i}_${s * STRIP + j}, patch_at(lane, ${j}u), own);
-#end
+    if lane / ${SUBGROUP * PATCH_WARPS}u == ${turn}u {
+        store_patch(sum_${i}_${j}, patch_at(lane), own);
+    }
     workgroupBarrier();
-#for j in 0..STRIP
-    let row_${i}_${s * STRIP + j} = tile.row + at.x + ${16 * i}u + own / 2u;
-    let first_${i}_${s * STRIP + j} = tile.column + at.y + ${16 * (s * STRIP + j)}u + lane % 2u * 8u;
-    if row_${i}_${s * STRIP + j} < stored_rows && first_${i}_${s * STRIP + j} < params.out_c {
-        let to = base + (row_${i}_${s * STRIP + j} * params.out_c + first_${i}_${s * STRIP + j}) / 4u;
-        partials[to] = patch_quad(patch_at(lane, ${j}u), lane, 0u);
-        partials[to + 1u] = patch_quad(patch_at(lane, ${j}u), lane, 1u);
+    if lane / ${SUBGROUP * PATCH_WARPS}u == ${turn}u {
+        let row = tile.row + at.x + ${16 * i}u + own / 2u;
+        let first = tile.column + at.y + ${16 * j}u + lane % 2u * 8u;
+        if row < stored_rows && first < params.out_c {
+            let to = base + (row * params.out_c + first) / 4u;
+            partials[to] = patch_quad(lane, 0u);
+            partials[to + 1u] = patch_quad(lane, 1u);
+        }
     }
 #end
 #end

@@ -14,36 +14,34 @@ alias MatrixB = Operand;
 alias MatrixC = mat2x4<f32>;
 
 fn left_by_rows(at: u32, stride: u32, lane: u32) -> MatrixA {
-    return Operand(at * ${CHUNK}u, stride * ${CHUNK}u, 1u, lane / 2u, false);
+    return Operand(at * 4u, stride * 4u, 1u, lane / 2u, false);
 }
 
 fn left_by_columns(at: u32, stride: u32, lane: u32) -> MatrixA {
-    return Operand(at * ${CHUNK}u, 1u, stride * ${CHUNK}u, lane / 2u, false);
+    return Operand(at * 4u, 1u, stride * 4u, lane / 2u, false);
 }
 
 fn right_by_rows(at: u32, stride: u32, lane: u32) -> MatrixB {
-    return Operand(at * ${CHUNK}u, stride * ${CHUNK}u, 1u, lane % 2u * 8u, false);
+    return Operand(at * 4u, stride * 4u, 1u, lane % 2u * 8u, false);
 }
 
 fn right_by_columns(at: u32, stride: u32, lane: u32) -> MatrixB {
-    return Operand(at * ${CHUNK}u, 1u, stride * ${CHUNK}u, lane % 2u * 8u, false);
+    return Operand(at * 4u, 1u, stride * 4u, lane % 2u * 8u, false);
 }
 
 #if RIGHT_DIRECT
 fn right_from_buffer(at: u32, stride: u32, lane: u32) -> MatrixB {
-    return Operand(at * ${CHUNK}u, stride * ${CHUNK}u, 1u, lane % 2u * 8u, true);
+    return Operand(at * 4u, stride * 4u, 1u, lane % 2u * 8u, true);
 }
 #end
 
 fn half_at(operand: Operand, place: u32) -> f32 {
-    let component = place % ${CHUNK}u / 2u;
-    var word = memory[place / ${CHUNK}u % MEMORY][component];
 #if RIGHT_DIRECT
     if operand.direct {
-        word = weight[place / ${CHUNK}u][component];
+        return f32(weight[place / 4u][place % 4u]);
     }
 #end
-    return halves(word)[place % 2u];
+    return f32(staged[place / 4u][place % 4u]);
 }
 
 fn multiply_add(a: MatrixA, b: MatrixB, c: MatrixC) -> MatrixC {
@@ -60,14 +58,8 @@ fn multiply_add(a: MatrixA, b: MatrixB, c: MatrixC) -> MatrixC {
 }
 
 fn store_patch(c: MatrixC, at: u32, lane: u32) {
-#for half in 0..2
-#if CHUNK - 4
-    memory[at + lane * 2u + ${half}u] = c[${half}];
-#else
-    memory[at + lane * 4u + ${2 * half}u] = c[${half}].xy;
-    memory[at + lane * 4u + ${2 * half + 1}u] = c[${half}].zw;
-#end
-#end
+    patches[at + lane * 2u] = c[0];
+    patches[at + lane * 2u + 1u] = c[1];
 }
 
 #if RESULTS_DIRECT
