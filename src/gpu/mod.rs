@@ -5,6 +5,7 @@
 mod adapter;
 mod buffers;
 mod cache_dir;
+mod cores;
 mod device;
 mod environment;
 mod error;
