@@ -25,6 +25,7 @@ struct Report<'a> {
     driver: &'a str,
     passed: bool,
     verdicts: Vec<Entry<'a>>,
+    cores: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -64,7 +65,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn report<'a>(adapter: &'a AdapterDescription, passed: bool, verdicts: &'a [Verdict]) -> Report<'a> {
-    Report { adapter: &adapter.name, driver: &adapter.driver, passed, verdicts: verdicts.iter().map(Entry::from).collect() }
+    let verdicts = verdicts.iter().map(Entry::from).collect();
+    Report { adapter: &adapter.name, driver: &adapter.driver, passed, verdicts, cores: adapter.cores }
 }
 
 /// What there is for mixed precision.
@@ -105,8 +107,9 @@ fn text(adapter: &AdapterDescription, units: &str, verdicts: &[Verdict], paint: 
         0 => format!("{} all {cases} cases agree with the reference", paint.green("pass:")),
         _ => format!("{} {failed} of {cases} cases differ from the reference", paint.red("FAIL:")),
     };
+    let cores = adapter.cores.map_or("an unknown number of cores".into(), |cores| format!("{cores} cores"));
     format!(
-        "{} ({}, {})\n{units}\nThe worst error is in per cent of what rounding may cause.\n\n{}\n{failures}{end}\n",
+        "{} ({}, {}, {cores})\n{units}\nThe worst error is in per cent of what rounding may cause.\n\n{}\n{failures}{end}\n",
         adapter.name,
         adapter.backend,
         adapter.driver,
@@ -128,6 +131,7 @@ mod tests {
             ids: [0x10005, 0],
             limits: Vec::new(),
             features: Vec::new(),
+            cores: Some(2),
         }
     }
 
@@ -141,7 +145,7 @@ mod tests {
         let json = serde_json::to_string(&report(&adapter(), false, &[verdict(&["5x5: off by 2"])])).unwrap();
         assert_eq!(
             json,
-            r#"{"adapter":"llvmpipe","driver":"Mesa","passed":false,"verdicts":[{"layer":"conv2d","direction":"forward","cases":3,"verdict":"fail","worst":0.25,"failed":["5x5: off by 2"]}]}"#
+            r#"{"adapter":"llvmpipe","driver":"Mesa","passed":false,"verdicts":[{"layer":"conv2d","direction":"forward","cases":3,"verdict":"fail","worst":0.25,"failed":["5x5: off by 2"]}],"cores":2}"#
         );
         let text = text(&adapter(), "Half precision without matrix units.", &[verdict(&[]), verdict(&["5x5: off by 2"])], Paint::NONE);
         assert!(text.contains("5x5: off by 2") && text.contains("1 of 6 cases"), "{text}");

@@ -5,7 +5,9 @@
 mod adapter;
 mod buffers;
 mod cache_dir;
+mod cores;
 mod device;
+mod differences;
 mod environment;
 mod error;
 mod memory;
@@ -24,6 +26,7 @@ pub use adapter::{AdapterDescription, adapters, probe};
 pub use buffers::{Buffers, DeviceBuffer};
 pub use cache_dir::cache_dir;
 pub use device::{Gpu, OpenOptions, STAGING_BYTES};
+pub use differences::{Comparison, DeviceTensor, Difference, difference_on_host};
 pub use environment::prepare_environment;
 pub use error::GpuError;
 pub use memory::MemoryInUse;

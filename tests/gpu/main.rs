@@ -1,6 +1,7 @@
 //! Tests that need a device. Without one they are reported as ignored, never as passed.
 
 mod conv_shapes;
+mod differences;
 mod golden_ops;
 mod kernels;
 mod memory;
@@ -51,6 +52,7 @@ fn main() {
     trials.extend(resume::trials(device.as_ref()));
     trials.extend(sheets::trials(device.as_ref()));
     trials.extend(training::trials(device.as_ref()));
+    trials.extend(differences::trials(device.as_ref()));
     trials.extend(tuner::trials(device.as_ref()));
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -1,7 +1,7 @@
 //! Proves and times the kernels of a folder ([`super::folder`]): which design is the fastest on a device.
 
 use super::folder::{FolderKernel, KernelFolder, KernelLine};
-use super::trial::{Contender, Trial, Values, output};
+use super::trial::{Contender, Trial, Values, is_lack_of_memory, output};
 use super::{EXTRA_SCRATCH, Verdict};
 use crate::gpu::{Buffers, Gpu, GpuError, Program, StepUniforms, Submitter};
 use crate::kernels::{DeviceClass, Kernel, Problem, whole_sums, workgroups_for};
@@ -165,7 +165,7 @@ fn try_problem<E: From<GpuError>>(
     let Some(task) = Task::new(problem) else { return Ok(()) };
     let mut trial = match Trial::new(gpu, &task) {
         Ok(trial) => trial,
-        Err(error @ (GpuError::OutOfMemory(_) | GpuError::OverLimit { .. } | GpuError::OverBudget { .. })) => {
+        Err(error) if is_lack_of_memory(&error) => {
             for kernel in kernels {
                 event(Event::Found(Found::refused(&kernel.line, Outcome::DoesNotFit, error.to_string())))?;
             }
@@ -179,7 +179,7 @@ fn try_problem<E: From<GpuError>>(
         let FolderKernel { line, lowered: Ok(lowered) } = kernel else { continue };
         event(Event::Trying(&line.kernel))?;
         if radius != Some(line.radius) {
-            trial.fill_within(Values::Whole, line.radius);
+            trial.fill_within(Values::Whole, line.radius)?;
             radius = Some(line.radius);
         }
         let contender = match trial.prepare(lowered, u64::MAX - EXTRA_SCRATCH)? {
@@ -193,7 +193,7 @@ fn try_problem<E: From<GpuError>>(
                 continue;
             }
         };
-        trial.execute(&contender)?;
+        trial.run(&contender)?;
         let wrong = if line.expected.is_empty() { None } else { difference(gpu, &trial, &task, line)? };
         let found = match wrong {
             Some(why) => Found::refused(line, Outcome::Wrong, why),
