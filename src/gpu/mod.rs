@@ -30,5 +30,5 @@ pub use memory::MemoryInUse;
 pub use program::{Program, StepUniforms, Submitter};
 pub use proof::{HalfProof, prove_half};
 pub use readback::{Readback, ReadbackRing};
-pub use roofline::{Roofline, roofline};
+pub use roofline::{Roofline, matrix_roofline, roofline};
 pub use timing::DispatchTime;
