@@ -15,6 +15,7 @@ mod pipelines;
 mod program;
 mod proof;
 mod readback;
+mod robust;
 mod roofline;
 mod timing;
 pub mod tuner;
