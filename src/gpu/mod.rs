@@ -29,7 +29,7 @@ pub use environment::prepare_environment;
 pub use error::GpuError;
 pub use memory::MemoryInUse;
 pub use program::{Program, StepUniforms, Submitter};
-pub use proof::{HalfProof, prove_half};
+pub use proof::{HalfFault, HalfProof, keep_half, known_half, prove_half, prove_matrix_units, prove_storage};
 pub use readback::{Readback, ReadbackRing};
 pub use roofline::{Roofline, matrix_roofline, roofline};
 pub use timing::DispatchTime;
