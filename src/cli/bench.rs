@@ -6,7 +6,8 @@ use super::context::Context;
 use super::error::{Exit, Failure};
 use super::memory_args::{BatchSize, MemoryArgs};
 use super::model_args::{AdaptArgs, count, model};
-use super::tuning::{TuneArgs, Workload, trusted};
+use super::trust::{Trusted, leave_out_wrong_units, trusted};
+use super::tuning::{TuneArgs, Workload};
 use crate::gpu::{Gpu, roofline};
 use crate::models::{Model, Purpose};
 use crate::train::bench::{BenchRequest, Mode, Spread, Steps, bench, largest_batch_of};
@@ -101,7 +102,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         }
         Ok(args.workload(&config))
     })?;
-    config.precision = trusted(&mut gpu, config.precision, false, context)?;
+    let Trusted { precision, fallback } = trusted(&mut gpu, config.precision, false, context)?;
+    config.precision = precision;
     if !gpu.has_timestamps() {
         let layers = if args.json { "layers stays empty" } else { "kernels are timed one by one from outside, waiting included" };
         context.note(&format!("note: this adapter has no timestamps: {layers}"));
@@ -123,16 +125,21 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         None => None,
     };
     let roofline = if args.roofline {
-        context.note(&format!("measuring the best rates of {name}"));
-        Some(roofline(&gpu)?)
+        leave_out_wrong_units(&mut gpu, context)?;
+        context.note(&format!("measuring the best rates of {}", gpu.adapter().name));
+        let best = roofline(&gpu)?;
+        if let Some(Err(why)) = &best.matrix_flops_per_s {
+            context.note(&format!("warning: no figure for the matrix units, whose products are wrong: {why}"));
+        }
+        Some(best)
     } else {
         None
     };
-    let report = Report::new(&gpu, &config, mode, &measured, roofline, sweep.as_deref());
+    let report = Report::new(&gpu, &config, mode, &measured, fallback.as_deref(), roofline, sweep.as_deref());
     if args.json {
         context.print_json(&report)?;
     } else {
-        context.print(&text(&report, &measured))?;
+        context.print(&text(&report, &measured, context.width()))?;
     }
     Ok(Exit::Done)
 }

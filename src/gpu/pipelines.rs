@@ -5,7 +5,9 @@ use super::{Gpu, GpuError};
 use crate::kernels::{BindingKind, Kernel};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// A compiled kernel.
 pub(super) struct Pipeline {
@@ -38,6 +40,7 @@ impl Gpu {
     /// As [`Gpu::compile`], with a result for each kernel: one that fails does not stop the others. What the device has to say
     /// of itself ([`Gpu::check`]) is left to the caller.
     pub(super) fn compile_each(&self, kernels: &[&'static Kernel]) -> Vec<Result<Arc<Pipeline>, GpuError>> {
+        let started = Instant::now();
         let missing: BTreeMap<String, &'static Kernel> = {
             let made = lock(&self.pipelines.made);
             kernels.iter().map(|kernel| (kernel.name(), *kernel)).filter(|(name, _)| !made.contains_key(name)).collect()
@@ -61,6 +64,7 @@ impl Gpu {
             (name, made)
         });
         let pipelines: BTreeMap<String, Result<Arc<Pipeline>, GpuError>> = pipelines.collect();
+        self.compiled.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
         let mut made = lock(&self.pipelines.made);
         for (name, pipeline) in &pipelines {
             if let Ok(pipeline) = pipeline {

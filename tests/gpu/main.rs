@@ -11,6 +11,7 @@ mod onnx;
 mod optimizers;
 mod pools;
 mod resume;
+mod roofline;
 mod sheets;
 mod training;
 mod tuner;
@@ -50,6 +51,7 @@ fn main() {
     trials.extend(optimizers::trials(device.as_ref()));
     trials.extend(onnx::trials(device.as_ref()));
     trials.extend(resume::trials(device.as_ref()));
+    trials.extend(roofline::trials(device.as_ref()));
     trials.extend(sheets::trials(device.as_ref()));
     trials.extend(training::trials(device.as_ref()));
     trials.extend(differences::trials(device.as_ref()));
