@@ -10,21 +10,19 @@
 #   lvp_icd.json   the driver's manifest
 #   run            starts a program there: FOLDER/run target/release/nin-wgpu devices
 #   packages       what was unpacked: name, version
-# Nothing is installed and the system's apt is left as it is: lists and packages go to a folder of
-# their own, so this works without root. The archive is the one that this system's apt uses, and
-# apt checks its signature with Debian's keys (package debian-archive-keyring).
+# Nothing is installed, and root is not needed: see unpack.sh.
 # What is there already is left alone. Where the system cannot have it, FOLDER.skipped gives the
 # reason in one line and FOLDER is not there.
 # Exit codes: 0 unpacked, or skipped with a reason; 1 FOLDER cannot be written.
 set -euo pipefail
 source "$(dirname "$0")/packages.sh"
+source "$(dirname "$0")/unpack.sh"
 
 folder=${1:?usage: scripts/setup-lavapipe.sh FOLDER [SUITE]}
 asked=${2:-}
 mkdir -p "$(dirname "$folder")"
 folder=$(cd "$(dirname "$folder")" && pwd)/$(basename "$folder")
 least=26.1
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 rm -f "$folder.skipped"
 
 skip() {
@@ -49,89 +47,15 @@ if [ -x "$folder/run" ] && [ -s "$folder/packages" ]; then
   fi
 fi
 
-[ "$(uname -s)" = Linux ] || skip "only taken from Debian's packages; this is $(uname -s)"
-for tool in apt-get apt-cache apt-config dpkg dpkg-deb; do
-  command -v "$tool" >/dev/null || skip "only taken from Debian's packages; no $tool here"
-done
-[ -s "$keyring" ] || skip "Debian's signatures cannot be checked: no $keyring (package debian-archive-keyring)"
-
 work=$(mktemp -d)
 trap 'rm -rf "$work" "$folder.partial"' EXIT
-# apt as root downloads as a user of its own, who has to get there.
-chmod 755 "$work"
-mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/nothing"
-: >"$work/status"
+open_apt "$work" || skip "$why"
 
-# Settings of this system's apt that reach the archive, and none of its sources, preferences or hooks.
-{
-  apt-config dump | grep -E '^Acquire::(http|https|Retries|ForceIPv)' || true
-  cat <<SETTINGS
-Dir::State "$work";
-Dir::State::Lists "$work/lists";
-Dir::State::status "$work/status";
-Dir::State::extended_states "$work/extended_states";
-Dir::Cache "$work/cache";
-Dir::Etc::main "$work/none";
-Dir::Etc::parts "$work/nothing";
-Dir::Etc::sourcelist "$work/sources.list";
-Dir::Etc::sourceparts "$work/nothing";
-Dir::Etc::preferences "$work/none";
-Dir::Etc::preferencesparts "$work/nothing";
-Dir::Log "$work";
-Acquire::Languages "none";
-APT::Update::Error-Mode "any";
-APT::Install-Recommends "false";
-Debug::NoLocking "true";
-SETTINGS
-} >"$work/apt.conf"
-own_apt() { APT_CONFIG="$work/apt.conf" "$@" </dev/null; }
-
-# The archives that this system's apt uses, without those for security updates.
-mapfile -t archives < <(apt-get update --print-uris 2>/dev/null </dev/null |
-  sed -n "s|^'\([^']*\)/dists/[^']*'.*|\1|p" | grep -v security | sort -u)
-[ "${#archives[@]}" -gt 0 ] || skip "this system's apt has no archive to take Debian's packages from"
-
-# find_suite SUITE: leaves the lists of SUITE in the work folder, or the reason in $why.
-why=
-find_suite() {
-  local suite=$1 archive line
-  for archive in "${archives[@]}"; do
-    : >"$work/sources.list"
-    for line in ${suite/%-backports/ $suite}; do
-      echo "deb [signed-by=$keyring target=Packages] $archive $line main" >>"$work/sources.list"
-    done
-    rm -rf "$work"/lists/*_dists_*
-    if own_apt apt-get -q update >"$work/log" 2>&1; then
-      why=
-      return 0
-    fi
-    # A signature that does not hold says more than the refusal that follows from it.
-    line=$(grep -m1 -E 'NO_PUBKEY|[Ss]ignature|not signed' "$work/log" || grep -m1 -E '^[EW]:' "$work/log" || tail -n1 "$work/log")
-    why="apt refuses $suite of $archive: ${line#[EW]: }"
-    # Debian's own archive has the reason; the others never had the suite.
-    case "$archive" in */debian) return 1 ;; esac
-  done
-  return 1
-}
-
-# download SUITE: the packages of SUITE, and all that they need, into the work folder; or the reason in $why.
+# download SUITE: Mesa and all that it needs, into the work folder.
 download() {
-  local suite=$1 version
-  find_suite "$suite" || return 1
-  version=$(own_apt apt-cache -t "$suite" policy mesa-vulkan-drivers 2>/dev/null | sed -n 's/^ *Candidate: *//p')
-  if [ -z "$version" ] || [ "$version" = "(none)" ]; then
-    why="$suite has no mesa-vulkan-drivers"
-    return 1
-  fi
-  if [ -z "$asked" ] && dpkg --compare-versions "$version" lt "$least"; then
-    why="$suite has Mesa $version; cooperative matrices came with $least"
-    return 1
-  fi
-  say "downloading Mesa $version of $suite with its libraries (about 65 MB, unpacked, not installed)"
-  if ! own_apt apt-get -q -y -t "$suite" --download-only install mesa-vulkan-drivers libvulkan1 patchelf >"$work/log" 2>&1; then
-    why="apt cannot download Mesa of $suite: $(grep -m1 '^E:' "$work/log" | cut -c4-)"
-    return 1
-  fi
+  find_suite "$1" && has_version "$1" mesa-vulkan-drivers "$([ -n "$asked" ] || echo "$least")" || return 1
+  say "downloading Mesa $version of $1 with its libraries (about 65 MB, unpacked, not installed)"
+  download_packages "$1" mesa-vulkan-drivers libvulkan1 patchelf
 }
 
 suite=
@@ -145,11 +69,7 @@ done
 
 partial=$folder.partial
 rm -rf "$folder" "$partial"
-mkdir -p "$partial/root"
-for package in "$work"/cache/archives/*.deb; do
-  dpkg-deb -x "$package" "$partial/root"
-  dpkg-deb -W --showformat='${Package} ${Version}\n' "$package" >>"$partial/packages"
-done
+unpack_packages "$partial"
 printf '%s\n' "$suite" >"$partial/suite"
 
 # Of all that Mesa's package has, lavapipe.

@@ -16,6 +16,7 @@ mod program;
 mod proof;
 mod readback;
 mod roofline;
+pub mod spirv;
 mod timing;
 pub mod tuner;
 pub mod verify;
