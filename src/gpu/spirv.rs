@@ -7,9 +7,9 @@
 use naga::back::spv;
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{Module, ShaderStage};
+use naga::{Module, ResourceBinding, ShaderStage};
 use spv::Capability;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What a device has that changes the SPIR-V made for it.
 #[derive(Clone, Copy, Debug)]
@@ -57,24 +57,33 @@ pub fn parse(name: &str, source: &str) -> Result<(Module, ModuleInfo), String> {
     Ok((module, info))
 }
 
-/// The words of a module that holds the one compute entry point, with bindings numbered as in the source and workgroup memory
-/// not cleared. Layouts stand where naga puts them: see [`without_needless_layouts`].
+/// The resources that an entry point uses, and the number that each gets in its descriptor set: wgpu counts them through.
+pub fn numbered(module: &Module, info: &ModuleInfo, entry: &str) -> Result<BTreeMap<ResourceBinding, u32>, String> {
+    let index = module.entry_points.iter().position(|point| point.name == entry).ok_or_else(|| format!("no entry point {entry}"))?;
+    let used = info.get_entry_point(index);
+    let resources = module.global_variables.iter().filter(|(handle, _)| !used[*handle].is_empty());
+    let places: BTreeSet<ResourceBinding> = resources.filter_map(|(_, variable)| variable.binding).collect();
+    let before = |place: &ResourceBinding| places.range(..*place).filter(|other| other.group == place.group).count() as u32;
+    Ok(places.iter().map(|place| (*place, before(place))).collect())
+}
+
+/// The words of a module that holds the one compute entry point, with bindings as [`numbered`] and workgroup memory not cleared. Layouts stand where naga puts them: see [`without_needless_layouts`].
 pub fn words(module: &Module, info: &ModuleInfo, entry: &str, device: &Device, checks: Checks) -> Result<Vec<u32>, String> {
     let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.to_string() };
-    let options = options(module, device, checks);
+    let options = options(numbered(module, info, entry)?, device, checks);
     spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|error| error.to_string())
 }
 
-fn options(module: &Module, device: &Device, checks: Checks) -> spv::Options<'static> {
+fn options(bindings: BTreeMap<ResourceBinding, u32>, device: &Device, checks: Checks) -> spv::Options<'static> {
     let checked = checks == Checks::All;
     let restrict_unless = |safe: bool| if safe || !checked { BoundsCheckPolicy::Unchecked } else { BoundsCheckPolicy::Restrict };
-    let bindings = module.global_variables.iter().filter_map(|(_, variable)| variable.binding);
     spv::Options {
         lang_version: device.version,
         flags: spv::WriterFlags::LABEL_VARYINGS | spv::WriterFlags::FORCE_POINT_SIZE,
         fake_missing_bindings: false,
         binding_map: bindings
-            .map(|at| (at, spv::BindingInfo { descriptor_set: at.group, binding: at.binding, binding_array_size: None }))
+            .into_iter()
+            .map(|(at, binding)| (at, spv::BindingInfo { descriptor_set: at.group, binding, binding_array_size: None }))
             .collect(),
         capabilities: Some(capabilities(device).into_iter().collect()),
         bounds_check_policies: BoundsCheckPolicies {

@@ -23,19 +23,21 @@ struct Listed {
     kernels: &'static str,
     /// How the SPIR-V came about.
     route: Route,
-    /// Why it is let pass.
-    #[allow(dead_code)]
-    reason: &'static str,
 }
 
-/// Every message that is let pass. One that does not occur (any more) fails the tests, too.
-const LISTED: &[Listed] = &[Listed {
-    message: "[VUID-StandaloneSpirv-None-10684]",
-    kernels: "",
-    route: Route::Wgpu,
-    reason: "naga gives every array a stride, also in workgroup memory (docs/upstream/naga-layout-decorations.md). Devices get \
-             such a module with NIN_WGPU_SPIRV=wgpu or NIN_WGPU_SHADER_CHECKS=1 only; no driver that was tried minds it.",
-}];
+/// Every message that is let pass; `listed-messages.tsv` has the reasons.
+static LISTED: LazyLock<Vec<Listed>> = LazyLock::new(|| {
+    let lines = include_str!("../listed-messages.tsv").lines().filter(|line| !line.starts_with('#'));
+    let fields = lines.map(|line| line.split('\t').collect::<Vec<_>>());
+    fields
+        .filter(|fields| fields[0] == "spirv-val")
+        .map(|fields| match (fields.len(), fields[2].split_once(':')) {
+            (4, Some(("wgpu", kernels))) => Listed { message: fields[1], kernels, route: Route::Wgpu },
+            (4, Some(("product", kernels))) => Listed { message: fields[1], kernels, route: Route::Product },
+            _ => panic!("tests/listed-messages.tsv: {fields:?}"),
+        })
+        .collect()
+});
 
 /// Who writes the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
