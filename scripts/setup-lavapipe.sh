@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Unpacks a newer Mesa than this system has, for its Vulkan driver for CPUs (lavapipe, which calls its
-# device llvmpipe): from 26.1 on that multiplies real cooperative matrices, 8 x 8 in f16.
+# device llvmpipe): it multiplies real cooperative matrices, 8 x 8 in f16. Mesa 26.1 has them, too, but
+# 26.1.6 ends with a segmentation fault where it compiles kernels for them; 26.2.6 does not.
 #
 #   scripts/setup-lavapipe.sh FOLDER [SUITE]
 #
 # SUITE is one of Debian's (trixie: Mesa 25.0; trixie-backports; sid); without it the first of
-# trixie-backports and sid that has Mesa 26.1 or later. FOLDER (under target/) receives
+# trixie-backports and sid that has Mesa 26.2 or later. FOLDER (under target/) receives
 #   root/          the driver, the Vulkan loader and every library they need, the C library too
 #   lvp_icd.json   the driver's manifest
 #   run            starts a program there: FOLDER/run target/release/nin-wgpu devices
@@ -22,7 +23,7 @@ folder=${1:?usage: scripts/setup-lavapipe.sh FOLDER [SUITE]}
 asked=${2:-}
 mkdir -p "$(dirname "$folder")"
 folder=$(cd "$(dirname "$folder")" && pwd)/$(basename "$folder")
-least=26.1
+least=26.2
 rm -f "$folder.skipped"
 
 skip() {
@@ -80,6 +81,13 @@ loader=$(cd "$partial" && find "$libraries" -maxdepth 1 -name 'ld-linux*.so.*' -
 [ -n "$loader" ] || skip "libc6 of $suite has no dynamic loader beside $libraries"
 find "$partial/$libraries" -maxdepth 1 -name 'libvulkan_*.so' ! -name libvulkan_lvp.so -delete
 rm -rf "$partial/root/usr/share"
+# A library with a RUNPATH of its own (libLLVM) would look in there and then in the system only.
+patchelf() { "$partial/$loader" --library-path "$partial/$libraries" "$partial/root/usr/bin/patchelf" "$@"; }
+while read -r library; do
+  if [ -n "$(patchelf --print-rpath "$library" 2>/dev/null)" ]; then
+    patchelf --remove-rpath "$library"
+  fi
+done < <(find "$partial/$libraries" -maxdepth 1 -type f -name 'lib*.so*')
 # The path is relative to the manifest, so that FOLDER can be moved.
 sed "s|\"library_path\": *\"[^\"]*\"|\"library_path\": \"./$lavapipe\"|" \
   <(dpkg-deb --fsys-tarfile "$work"/cache/archives/mesa-vulkan-drivers_*.deb |

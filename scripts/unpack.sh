@@ -2,7 +2,8 @@
 # Sourced after packages.sh by the scripts that unpack newer packages of Debian than this system has, with every
 # library they need, the C library too. Nothing is installed and the system's apt is left as it is: lists and packages
 # go to a folder of their own, so this works without root. The archive is the one that this system's apt uses, and apt
-# checks its signature with Debian's keys (package debian-archive-keyring).
+# checks its signature with Debian's keys (package debian-archive-keyring). Lists that a mirror has not renewed in time
+# are used, which is said: they are signed as well, and only old.
 # Functions that fail leave the reason, one line, in $why.
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -30,10 +31,9 @@ open_apt() {
   chmod 755 "$work"
   mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/nothing"
   : >"$work/status"
-  # Settings of this system's apt that reach the archive, also whether old lists are taken (archives that are snapshots),
-  # and none of its sources, preferences or hooks.
+  # Settings of this system's apt that reach the archive, and none of its sources, preferences or hooks.
   {
-    apt-config dump | grep -E '^Acquire::(http|https|Retries|ForceIPv|Check-Valid-Until)' || true
+    apt-config dump | grep -E '^Acquire::(http|https|Retries|ForceIPv)' || true
     cat <<SETTINGS
 Dir::State "$work";
 Dir::State::Lists "$work/lists";
@@ -74,7 +74,11 @@ find_suite() {
     done
     rm -rf "$work"/lists/*_dists_*
     if own_apt apt-get -q update >"$work/log" 2>&1; then
-      why=
+      return 0
+    fi
+    if grep -q '^E:.* is expired' "$work/log" &&
+      own_apt apt-get -q -o Acquire::Check-Valid-Until=false update >"$work/log.old" 2>&1; then
+      say "the lists of $suite at $archive are out of date, and are used: $(grep -m1 -o 'invalid since [^)]*' "$work/log")"
       return 0
     fi
     # A signature that does not hold says more than the refusal that follows from it.
