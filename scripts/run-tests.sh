@@ -6,7 +6,8 @@
 #   1. `cargo test --release` on the adapter the program chooses by itself (llvmpipe without a GPU);
 #   2. the programs in examples/;
 #   3. the suites that use a device once more on SwiftShader, a driver with other limits;
-#   4. every expanded shader through Tint.
+#   4. every expanded shader through Tint;
+#   5. a part of them with Vulkan's validation layer.
 # A part whose tools this machine cannot have is reported as skipped, never as passed.
 # DEVICE_SUITES (environment) names the test targets of part 3; default: every target whose name
 # begins with `gpu`, and where there is none, all of them.
@@ -59,6 +60,12 @@ if [ -s "$tools/python" ]; then
   export NIN_WGPU_PYTHON
 fi
 
+if [ -e "$tools/khronos.skipped" ]; then
+  skipped "kernels through spirv-val" khronos
+else
+  export NIN_WGPU_SPIRV_VAL="$tools/khronos/spirv-val"
+fi
+
 part "tests" cargo test --release
 
 examples() {
@@ -88,6 +95,15 @@ else
   rm -rf "$shaders"
   part "shaders through Tint" bash -c \
     "cargo run --release --quiet -- dump shaders --out '$shaders' && node scripts/tint.mjs '$shaders' '$tools'"
+fi
+
+for tool in khronos lavapipe; do
+  if [ ! -e "$tools/$tool.skipped" ]; then continue; fi
+  skipped "Vulkan's validation layer" "$tool"
+  break
+done
+if [ ! -e "$tools/khronos.skipped" ] && [ ! -e "$tools/lavapipe.skipped" ]; then
+  part "Vulkan's validation layer" scripts/validate-vulkan.sh quick
 fi
 
 [ -e "$tools/torch.skipped" ] && skipped "weights in PyTorch" torch

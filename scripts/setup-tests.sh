@@ -8,6 +8,7 @@
 #                                         from Debian's package chromium-common without installing it
 #   node_modules/webgpu                   Dawn for Node: Tint, a second compiler for the shaders
 #   python                                the path of a Python 3 that imports torch and numpy
+#   khronos/                              spirv-val and Vulkan's validation layer (setup-khronos.sh)
 # and, for each of them that this machine cannot have, NAME.skipped with the reason in one line.
 # A tool that is there already is left alone. Fails only where FOLDER cannot be written.
 set -euo pipefail
@@ -112,3 +113,4 @@ setup_torch() {
 setup_swiftshader
 setup_tint
 setup_torch
+"$(dirname "$0")/setup-khronos.sh" "$tools/khronos"

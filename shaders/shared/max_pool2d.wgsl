@@ -21,7 +21,9 @@ fn window_maximum(i: u32) -> Winner {
     let ky_end = min(i32(params.kernel_h), i32(params.in_h) - top);
     let kx_end = min(i32(params.kernel_w), i32(params.in_w) - left);
     let image_row = i32(place.image * params.in_h) + top;
-    var best = Winner(Value(), Offset());
+    // Not one variable of a struct: naga gives structs a layout, which a function's own memory may not have in SPIR-V.
+    var best = Value();
+    var best_offset = Offset();
     var found = Mask(false);
     for (var ky = max(0, -top); ky < ky_end; ky++) {
         let row = (image_row + ky) * i32(params.in_w) + left;
@@ -29,13 +31,13 @@ fn window_maximum(i: u32) -> Winner {
             let value = Value(x[u32(row + kx) * params.channels + place.channel]);
             // A value that is not a number stays, as in PyTorch: it must not go unnoticed.
             let is_nan = (bitcast<Offset>(value) & Offset(0x7fffffffu)) > Offset(0x7f800000u);
-            let wins = !found | (value > best.value) | is_nan;
-            best.value = select(best.value, value, wins);
-            best.offset = select(best.offset, Offset(u32(ky) * params.kernel_w + u32(kx)), wins);
+            let wins = !found | (value > best) | is_nan;
+            best = select(best, value, wins);
+            best_offset = select(best_offset, Offset(u32(ky) * params.kernel_w + u32(kx)), wins);
             found = Mask(true);
         }
     }
-    return best;
+    return Winner(best, best_offset);
 }
 
 @compute @workgroup_size(64)

@@ -1,6 +1,6 @@
 //! Lists adapters and chooses one.
 
-use super::{GpuError, cores};
+use super::{GpuError, cores, spirv};
 use crate::kernels::{DeviceClass, LITTLE_WORK, MatrixUnits, TEXTURE_REUSE, Target, texture_bytes};
 use wgpu::{Adapter, Backend, DeviceType};
 
@@ -154,6 +154,35 @@ pub(super) fn limits_and_features(adapter: &Adapter, wanted: wgpu::Features) -> 
     let units = matrix_units(adapter, &limits, features.contains(wgpu::Features::SHADER_F16));
     features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, matches!(units, MatrixUnits::Sixteen | MatrixUnits::Eight));
     (limits, features)
+}
+
+/// What decides over the SPIR-V of a device opened with these features, where it takes SPIR-V: on Vulkan, unless
+/// `NIN_WGPU_SPIRV=wgpu` leaves making it to wgpu.
+pub(super) fn spirv_device(adapter: &Adapter, features: wgpu::Features) -> Option<spirv::Device> {
+    if !features.contains(wgpu::Features::PASSTHROUGH_SHADERS) || std::env::var_os("NIN_WGPU_SPIRV").is_some_and(|v| v == "wgpu") {
+        return None;
+    }
+    Some(spirv::Device {
+        version: spirv::version_for(vulkan_version(adapter)?),
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        subgroups: features.contains(wgpu::Features::SUBGROUP),
+        matrices: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+        robust_buffers: false,
+        robust_images: false,
+    })
+}
+
+/// The version of Vulkan that an adapter of that backend has, as Vulkan writes it.
+#[cfg(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn vulkan_version(adapter: &Adapter) -> Option<u32> {
+    // SAFETY: of the adapter behind it only a number is read.
+    let adapter = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
+    Some(adapter.physical_device_capabilities().properties().api_version)
+}
+
+#[cfg(not(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn vulkan_version(_: &Adapter) -> Option<u32> {
+    None
 }
 
 /// Leave for experimental features, where any is asked for.

@@ -6,7 +6,7 @@ use super::memory::Meter;
 use super::pacing::{self, Grid};
 use super::pipeline_cache::PipelineCache;
 use super::pipelines::Pipelines;
-use super::{AdapterDescription, GpuError, robust};
+use super::{AdapterDescription, GpuError, robust, spirv};
 use crate::kernels::{Choices, DeviceClass, MatrixUnits, Target};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,6 +40,8 @@ pub struct Gpu {
     pub(super) pipelines: Pipelines,
     pub(super) pipeline_cache: Option<PipelineCache>,
     pub(super) grid: Grid,
+    /// What SPIR-V to write, where the device takes it as it is.
+    pub(super) spirv: Option<spirv::Device>,
     adapter: AdapterDescription,
     target: Target,
     uniform_alignment: u64,
@@ -68,7 +70,7 @@ impl Gpu {
             None => pacing::longest_submission_from_env()?,
         };
         let (index, chosen) = adapter::choose(options.device.as_deref())?;
-        let mut wanted = adapter::FEATURES | wgpu::Features::PIPELINE_CACHE;
+        let mut wanted = adapter::FEATURES | wgpu::Features::PIPELINE_CACHE | wgpu::Features::PASSTHROUGH_SHADERS;
         wanted.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps);
         let (limits, features) = adapter::limits_and_features(&chosen, wanted);
         let description = adapter::describe(index, &chosen);
@@ -117,6 +119,7 @@ impl Gpu {
             pipelines: Pipelines::default(),
             pipeline_cache,
             grid: Grid::new(&device, &queue, alignment),
+            spirv: adapter::spirv_device(&chosen, features),
             longest_submission: longest_submission.unwrap_or_else(|| pacing::longest_submission(info.device_type)),
             details: cache_note.into_iter().collect(),
             target,

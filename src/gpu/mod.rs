@@ -19,6 +19,7 @@ mod proof;
 mod readback;
 mod robust;
 mod roofline;
+pub mod spirv;
 mod timing;
 pub mod tuner;
 pub mod verify;

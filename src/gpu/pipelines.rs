@@ -1,7 +1,7 @@
 //! Compute pipelines, made once per kernel and device.
 
 use super::buffers::TEXTURE_FORMAT;
-use super::{Gpu, GpuError};
+use super::{Gpu, GpuError, spirv};
 use crate::kernels::{BindingKind, Kernel};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
@@ -15,10 +15,19 @@ pub(super) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
-/// The shader modules and pipelines of a device.
+/// A shader that was read once for all its kernels.
+#[derive(Clone)]
+enum Shader {
+    /// By wgpu.
+    Module(wgpu::ShaderModule),
+    /// To be written as SPIR-V for each kernel.
+    Parsed(Arc<(naga::Module, naga::valid::ModuleInfo)>),
+}
+
+/// The shaders and pipelines of a device.
 #[derive(Default)]
 pub(super) struct Pipelines {
-    modules: Mutex<HashMap<&'static str, wgpu::ShaderModule>>,
+    shaders: Mutex<HashMap<&'static str, Shader>>,
     made: Mutex<HashMap<String, Arc<Pipeline>>>,
 }
 
@@ -45,19 +54,19 @@ impl Gpu {
             let made = lock(&self.pipelines.made);
             kernels.iter().map(|kernel| (kernel.name(), *kernel)).filter(|(name, _)| !made.contains_key(name)).collect()
         };
-        let modules: BTreeMap<&'static str, &'static Kernel> = {
-            let made = lock(&self.pipelines.modules);
+        let shaders: BTreeMap<&'static str, &'static Kernel> = {
+            let made = lock(&self.pipelines.shaders);
             missing.values().map(|kernel| (kernel.module, *kernel)).filter(|(module, _)| !made.contains_key(module)).collect()
         };
-        let modules: BTreeMap<&'static str, Result<wgpu::ShaderModule, GpuError>> =
-            modules.into_par_iter().map(|(name, kernel)| (name, self.shader_module(kernel))).collect();
-        for (name, module) in &modules {
-            if let Ok(module) = module {
-                lock(&self.pipelines.modules).insert(name, module.clone());
+        let shaders: BTreeMap<&'static str, Result<Shader, GpuError>> =
+            shaders.into_par_iter().map(|(name, kernel)| (name, self.shader(kernel))).collect();
+        for (name, shader) in &shaders {
+            if let Ok(shader) = shader {
+                lock(&self.pipelines.shaders).insert(name, shader.clone());
             }
         }
         let pipelines = missing.into_par_iter().map(|(name, kernel)| {
-            let made = match modules.get(kernel.module) {
+            let made = match shaders.get(kernel.module) {
                 Some(Err(error)) => Err(error.clone()),
                 _ => self.pipeline(&name, kernel).map(Arc::new),
             };
@@ -85,8 +94,8 @@ impl Gpu {
     }
 
     fn pipeline(&self, name: &str, kernel: &'static Kernel) -> Result<Pipeline, GpuError> {
-        let module = lock(&self.pipelines.modules).get(kernel.module).cloned();
-        let module = module.ok_or_else(|| failed(name, "its module is not there"))?;
+        let shader = lock(&self.pipelines.shaders).get(kernel.module).cloned();
+        let module = self.module_of(name, kernel, shader.ok_or_else(|| failed(name, "its shader is not there"))?)?;
         self.caught(name, || {
             let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
                 label: Some(name),
@@ -113,17 +122,50 @@ impl Gpu {
         })
     }
 
-    fn shader_module(&self, kernel: &Kernel) -> Result<wgpu::ShaderModule, GpuError> {
+    /// Reads the shader of a kernel.
+    fn shader(&self, kernel: &Kernel) -> Result<Shader, GpuError> {
+        let with_checks = std::env::var_os("NIN_WGPU_SHADER_CHECKS").is_some_and(|v| v == "1");
+        if self.spirv.is_some() && !with_checks {
+            let parsed = spirv::parse(kernel.module, kernel.source).map_err(|why| failed(kernel.module, &why))?;
+            return Ok(Shader::Parsed(Arc::new(parsed)));
+        }
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(kernel.module), source: wgpu::ShaderSource::Wgsl(kernel.source.into()) };
-        self.caught(kernel.module, || {
-            if std::env::var_os("NIN_WGPU_SHADER_CHECKS").is_some_and(|v| v == "1") {
+        let module = self.caught(kernel.module, || {
+            if with_checks {
                 self.device.create_shader_module(descriptor)
             } else {
                 // SAFETY: the shaders are this crate's own; their loops end and their indices stay inside the bound
                 // regions, which the test suite establishes with NIN_WGPU_SHADER_CHECKS=1 and exact comparison.
                 unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
             }
+        })?;
+        Ok(Shader::Module(module))
+    }
+
+    /// The module that holds a kernel.
+    fn module_of(&self, name: &str, kernel: &Kernel, shader: Shader) -> Result<wgpu::ShaderModule, GpuError> {
+        let (parsed, device) = match (shader, &self.spirv) {
+            (Shader::Module(module), _) => return Ok(module),
+            (Shader::Parsed(parsed), Some(device)) => (parsed, device),
+            (Shader::Parsed(_), None) => return Err(failed(name, "the device takes no SPIR-V")),
+        };
+        let (module, info) = &*parsed;
+        let words = spirv::words(module, info, kernel.entry, device, spirv::Checks::None).map_err(|why| failed(name, &why))?;
+        let words = spirv::without_needless_layouts(&words);
+        let [x, y, z] = kernel.workgroup_size;
+        let entry_points = [wgpu::PassthroughShaderEntryPoint { name: kernel.entry.into(), workgroup_size: (x, y, z) }];
+        self.caught(name, || {
+            let descriptor = wgpu::ShaderModuleDescriptorPassthrough {
+                label: Some(name),
+                entry_points: entry_points.as_slice().into(),
+                spirv: Some(words.into()),
+                ..Default::default()
+            };
+            // SAFETY: naga wrote it of a shader that it found valid, for the capabilities that the device was opened with; it
+            // is given the bindings of the kernel table, which were reflected from the same source. As for the checks that it
+            // lacks, see `shader`.
+            unsafe { self.device.create_shader_module_passthrough(descriptor) }
         })
     }
 
