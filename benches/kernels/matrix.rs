@@ -135,10 +135,12 @@ impl Design {
             Way::Input => (rows * by_steps, columns * by_steps),
             Way::Weight => (depth * by_rows, depth * by_columns),
         };
-        let most = if self.number("COOPERATIVE") == 1 { 48 << 10 } else { 32 << 10 };
-        let left_over = most - self.number("BUFFERS") * (left + right) * 8;
+        let staged = self.number("BUFFERS") * (left + right) * 8;
+        if self.number("COOPERATIVE") == 0 {
+            return (staged <= LEAST_WORKGROUP_BYTES).then(|| self.clone());
+        }
         let mut warps = self.number("WARP_ROWS") * self.number("WARP_COLUMNS");
-        while warps > 0 && warps * PATCH_BYTES > left_over {
+        while warps > 0 && staged + warps * PATCH_BYTES > MOST_WORKGROUP_BYTES {
             warps /= 2;
         }
         (warps > 0).then(|| self.with("PATCH_WARPS", warps))
@@ -158,6 +160,10 @@ impl Design {
         self.ways.contains(&way) && whole(problem.input[0]) && whole(problem.outputs) && summed.is_multiple_of(depth) && strides
     }
 }
+
+/// Workgroup memory of the CPU drivers that emulated kernels run on, and of the GPUs that the others are for.
+const LEAST_WORKGROUP_BYTES: i64 = 32 << 10;
+const MOST_WORKGROUP_BYTES: i64 = 48 << 10;
 
 /// Bytes of a 16 x 16 result.
 const PATCH_BYTES: i64 = 1024;

@@ -2,8 +2,6 @@
 // f16 only, so 16 bytes of a buffer are four words that are split when they are staged.
 #define BUFFER LEFT_QUADS + RIGHT_QUADS
 var<workgroup> staged: array<vec4<f16>, ${BUFFERS * BUFFER}>;
-// 16 x 16 results of PATCH_WARPS subgroups, row by row.
-var<workgroup> patches: array<vec4<f32>, ${64 * PATCH_WARPS}>;
 
 #if CHUNK - 4
 alias Chunk = vec4<u32>;
@@ -28,14 +26,4 @@ fn stage(at: u32, chunk: Chunk) {
 #else
     staged[at] = chunk;
 #end
-}
-
-// Where the results of this subgroup are brought, when it is its turn.
-fn patch_at(lane: u32) -> u32 {
-    return lane / ${SUBGROUP}u % ${PATCH_WARPS}u * 64u;
-}
-
-// Quad `quad` of the two in an invocation's half row of its subgroup's results.
-fn patch_quad(lane: u32, quad: u32) -> vec4<f32> {
-    return patches[patch_at(lane) + lane % ${SUBGROUP}u * 2u + quad];
 }

@@ -217,29 +217,20 @@ fn pixels(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: v
 
 #for i in 0..PATCH_ROWS
 #for j in 0..PATCH_COLUMNS
-#for turn in 0..WARPS / PATCH_WARPS
-    workgroupBarrier();
-    if lane / ${SUBGROUP * PATCH_WARPS}u == ${turn}u {
-        store_patch(sum_${i}_${j}, patch_at(lane), own);
-    }
-    workgroupBarrier();
-    if lane / ${SUBGROUP * PATCH_WARPS}u == ${turn}u {
-        store_results(lane, tile.row + at.x + ${16 * i}u, tile.column + at.y + ${16 * j}u, end, channels);
-    }
-#end
+    store_results(half_row(sum_${i}_${j}, lane), lane, tile.row + at.x + ${16 * i}u, tile.column + at.y + ${16 * j}u, end, channels);
 #end
 #end
 }
 
 // Stores an invocation's half row of its subgroup's results, of which the first is in row `row` and column `column`.
-fn store_results(lane: u32, row: u32, column: u32, rows: u32, channels: u32) {
+fn store_results(results: mat2x4<f32>, lane: u32, row: u32, column: u32, rows: u32, channels: u32) {
     let pixel = row + lane % ${SUBGROUP}u / 2u;
     let first = column + lane % 2u * 8u;
     if pixel >= rows || first >= channels {
         return;
     }
-    var low = patch_quad(lane, 0u);
-    var high = patch_quad(lane, 1u);
+    var low = results[0];
+    var high = results[1];
 #if INPUT
 #else
     low += bias[first / 4u];

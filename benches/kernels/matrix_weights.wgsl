@@ -181,22 +181,14 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
 #else
 #for i in 0..PATCH_ROWS
 #for j in 0..PATCH_COLUMNS
-#for turn in 0..WARPS / PATCH_WARPS
-    workgroupBarrier();
-    if lane / ${SUBGROUP * PATCH_WARPS}u == ${turn}u {
-        store_patch(sum_${i}_${j}, patch_at(lane), own);
+    let results_${i}_${j} = half_row(sum_${i}_${j}, lane);
+    let row_${i}_${j} = tile.row + at.x + ${16 * i}u + own / 2u;
+    let first_${i}_${j} = tile.column + at.y + ${16 * j}u + lane % 2u * 8u;
+    if row_${i}_${j} < stored_rows && first_${i}_${j} < params.out_c {
+        let to = base + (row_${i}_${j} * params.out_c + first_${i}_${j}) / 4u;
+        partials[to] = results_${i}_${j}[0];
+        partials[to + 1u] = results_${i}_${j}[1];
     }
-    workgroupBarrier();
-    if lane / ${SUBGROUP * PATCH_WARPS}u == ${turn}u {
-        let row = tile.row + at.x + ${16 * i}u + own / 2u;
-        let first = tile.column + at.y + ${16 * j}u + lane % 2u * 8u;
-        if row < stored_rows && first < params.out_c {
-            let to = base + (row * params.out_c + first) / 4u;
-            partials[to] = patch_quad(lane, 0u);
-            partials[to + 1u] = patch_quad(lane, 1u);
-        }
-    }
-#end
 #end
 #end
 #end

@@ -31,8 +31,27 @@ fn multiply_add(a: MatrixA, b: MatrixB, c: MatrixC) -> MatrixC {
     return coopMultiplyAdd(a, b, c);
 }
 
-fn store_patch(c: MatrixC, at: u32, lane: u32) {
-    coopStoreT(c, &patches[at], 4u);
+// 16 x 16 results of PATCH_WARPS subgroups, row by row.
+var<workgroup> patches: array<vec4<f32>, ${64 * PATCH_WARPS}>;
+
+// The invocation's half row of its subgroup's results: columns 8 * (lane % 2) to 8 * (lane % 2) + 7 of row lane / 2, lane counting
+// 32. They come through workgroup memory, for PATCH_WARPS subgroups at a time.
+fn half_row(c: MatrixC, lane: u32) -> mat2x4<f32> {
+    let at = lane / ${SUBGROUP}u % ${PATCH_WARPS}u * 64u;
+    let own = at + lane % ${SUBGROUP}u * 2u;
+    let turn = lane / ${SUBGROUP * PATCH_WARPS}u;
+    var row: mat2x4<f32>;
+#for i in 0..WARPS / PATCH_WARPS
+    workgroupBarrier();
+    if turn == ${i}u {
+        coopStoreT(c, &patches[at], 4u);
+    }
+    workgroupBarrier();
+    if turn == ${i}u {
+        row = mat2x4<f32>(patches[own], patches[own + 1u]);
+    }
+#end
+    return row;
 }
 
 #if RESULTS_DIRECT
