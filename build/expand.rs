@@ -3,6 +3,8 @@
 //! - `#import "shared/grid.wgsl"`: the file's text, once per shader, path relative to the shader root.
 //! - `#define NAME expr`: an integer name, usable in later expressions.
 //! - `#for i in a..b` ... `#end`: the lines in between once per `i`; nests.
+//! - `#if expr` ... `#else` ... `#end`: the lines up to `#else` where the expression is not 0, those behind it where it is;
+//!   names defined there hold behind `#end` as well. `#else` may be absent.
 //! - `${expr}`: replaced by the value of an integer expression (`+ - * / %`, parentheses, names).
 //! - `${ELEMENT}`: replaced by the type in which activations and filters are stored. A shader that uses it is expanded
 //!   twice, to `f32` and, for mixed precision, to `f16`.
@@ -13,7 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-type Names = BTreeMap<String, i64>;
+/// Integer names and their values.
+pub type Names = BTreeMap<String, i64>;
 
 /// The name that stands for the stored type.
 const ELEMENT: &str = "ELEMENT";
@@ -28,11 +31,17 @@ pub struct Expanded {
 
 /// Expands the shader at `path`; imports resolve against `root`.
 pub fn expand_file(root: &Path, path: &Path) -> Result<Expanded, String> {
+    expand_with(&[root], path, &Names::new())
+}
+
+/// Expands the shader at `path` with some names defined before its first line; an import resolves against the first of
+/// `roots` that has it.
+pub fn expand_with(roots: &[&Path], path: &Path, names: &Names) -> Result<Expanded, String> {
     let mut lines = Vec::new();
-    inline_imports(root, path, &mut BTreeSet::new(), &mut lines)?;
+    inline_imports(roots, path, &mut BTreeSet::new(), &mut lines)?;
     let expand = |element| {
         let mut out = String::new();
-        expand_lines(&lines, &mut Names::new(), element, &mut out)?;
+        expand_lines(&lines, &mut names.clone(), element, &mut out)?;
         Ok::<_, String>(out)
     };
     let (single, half) = (expand("f32")?, expand("f16")?);
@@ -52,7 +61,7 @@ struct Line {
     origin: String,
 }
 
-fn inline_imports(root: &Path, path: &Path, seen: &mut BTreeSet<String>, out: &mut Vec<Line>) -> Result<(), String> {
+fn inline_imports(roots: &[&Path], path: &Path, seen: &mut BTreeSet<String>, out: &mut Vec<Line>) -> Result<(), String> {
     let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     for (number, text) in text.lines().enumerate() {
         let origin = format!("{}:{}", path.display(), number + 1);
@@ -62,7 +71,9 @@ fn inline_imports(root: &Path, path: &Path, seen: &mut BTreeSet<String>, out: &m
         };
         let file = rest.trim().trim_matches('"').to_string();
         if seen.insert(file.clone()) {
-            inline_imports(root, &root.join(&file), seen, out).map_err(|e| format!("{origin}: {e}"))?;
+            let found = roots.iter().map(|root| root.join(&file)).find(|path| path.exists());
+            let path = found.ok_or_else(|| format!("{origin}: no file {file}"))?;
+            inline_imports(roots, &path, seen, out).map_err(|e| format!("{origin}: {e}"))?;
         }
     }
     Ok(())
@@ -93,6 +104,13 @@ fn expand_lines(lines: &[Line], names: &mut Names, element: &str, out: &mut Stri
                 };
             }
             at = end;
+        } else if let Some(condition) = text.strip_prefix("#if ") {
+            let end = matching_end(lines, at).ok_or_else(|| fail("#if without #end".into()))?;
+            let middle = matching_else(&lines[..end], at).unwrap_or(end);
+            let holds = evaluate(condition, names).map_err(fail)? != 0;
+            let part = if holds { at + 1..middle } else { (middle + 1).min(end)..end };
+            expand_lines(&lines[part], names, element, out)?;
+            at = end;
         } else if text.starts_with('#') {
             return Err(fail(format!("unknown or unmatched directive: {text}")));
         } else {
@@ -104,11 +122,28 @@ fn expand_lines(lines: &[Line], names: &mut Names, element: &str, out: &mut Stri
     Ok(())
 }
 
+/// The `#else` of the `#if` at `start`, where there is one before its `#end`.
+fn matching_else(lines: &[Line], start: usize) -> Option<usize> {
+    let mut at = start + 1;
+    while at < lines.len() {
+        let text = lines[at].text.trim();
+        if text == "#else" {
+            return Some(at);
+        }
+        at = if opens_block(text) { matching_end(lines, at)? + 1 } else { at + 1 };
+    }
+    None
+}
+
+fn opens_block(text: &str) -> bool {
+    text.starts_with("#for ") || text.starts_with("#if ")
+}
+
 fn matching_end(lines: &[Line], start: usize) -> Option<usize> {
     let mut depth = 0;
     for (offset, line) in lines[start..].iter().enumerate() {
         let text = line.text.trim();
-        if text.starts_with("#for ") {
+        if opens_block(text) {
             depth += 1;
         } else if text == "#end" {
             depth -= 1;

@@ -6,6 +6,7 @@
 
 mod emit;
 mod expand;
+#[path = "../src/kernels/reflect.rs"]
 mod reflect;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::{env, fs, process};
 fn main() {
     println!("cargo::rerun-if-changed=shaders");
     println!("cargo::rerun-if-changed=build");
+    println!("cargo::rerun-if-changed=src/kernels/reflect.rs");
     if let Err(message) = run() {
         eprintln!("{message}");
         process::exit(1);

@@ -7,56 +7,14 @@
 //
 // An invocation's quads of rows are THREAD_ROWS apart, its quads of columns THREAD_COLUMNS: neighbours read neighbours.
 #define DEPTH 16
-#define THREADS THREAD_ROWS * THREAD_COLUMNS
-#define LEFT_QUADS THREAD_ROWS * ROW_QUADS
-#define RIGHT_QUADS THREAD_COLUMNS * COLUMN_QUADS
-#define LEFT_UNITS DEPTH / 4 * LEFT_QUADS
-#define UNITS LEFT_UNITS + DEPTH / 4 * RIGHT_QUADS
-#define UNITS_EACH (UNITS + THREADS - 1) / THREADS
+#define BUFFERS 1
+#import "shared/conv2d_gemm_tile.wgsl"
 
 @group(0) @binding(2) var<storage, read> weight: array<vec4<${ELEMENT}>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<${ELEMENT}>>;
 @group(0) @binding(5) var<storage, read> dy: array<vec4<${ELEMENT}>>;
 @group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>;
-
-// [step][quad], the quads of steps 4g..4g+3 permuted by g so that neither storing nor loading meets a memory bank twice.
-var<workgroup> left: array<vec4<f32>, ${DEPTH * LEFT_QUADS}>;
-var<workgroup> right: array<vec4<f32>, ${DEPTH * RIGHT_QUADS}>;
-
-// One invocation's results: element (4 * i + r) * COLUMN_QUADS + j is row r of its quad of rows i, quad of columns j.
-alias Sums = array<vec4<f32>, ${4 * ROW_QUADS * COLUMN_QUADS}>;
-
-fn stage_left(group: u32, quad: u32, steps: mat4x4<f32>) {
-#for i in 0..4
-    left[(group * 4u + ${i}u) * ${LEFT_QUADS}u + (quad ^ (group * 2u))] = steps[${i}];
-#end
-}
-
-fn stage_right(group: u32, quad: u32, steps: mat4x4<f32>) {
-#for i in 0..4
-    right[(group * 4u + ${i}u) * ${RIGHT_QUADS}u + (quad ^ (group * 2u))] = steps[${i}];
-#end
-}
-
-fn multiply(row: u32, column: u32, sums: ptr<function, Sums>) {
-    for (var group = 0u; group < ${DEPTH / 4}u; group++) {
-        let permute = group * 2u;
-#for step in 0..4
-#for i in 0..ROW_QUADS
-        let left_${step}_${i} = left[(group * 4u + ${step}u) * ${LEFT_QUADS}u + ((row + ${i * THREAD_ROWS}u) ^ permute)];
-#end
-#for j in 0..COLUMN_QUADS
-        let right_${step}_${j} = right[(group * 4u + ${step}u) * ${RIGHT_QUADS}u + ((column + ${j * THREAD_COLUMNS}u) ^ permute)];
-#for i in 0..ROW_QUADS
-#for r in 0..4
-        (*sums)[${(4 * i + r) * COLUMN_QUADS + j}] += left_${step}_${i}[${r}] * right_${step}_${j};
-#end
-#end
-#end
-#end
-    }
-}
 
 // Four consecutive pixels of a map: rows of the other map before their image, and the coordinates that kernel position
 // (0, 0) meets there, times the stride in the input gradient. Pixels from `end` on are above every image.
@@ -149,7 +107,7 @@ fn sum_forward(lane: u32, tile: Tile, begin: u32, steps: u32, sums: ptr<function
 #end
         }
         if start > begin {
-            multiply(row, column, sums);
+            multiply(0u, row, column, sums);
         }
         workgroupBarrier();
     }
@@ -242,7 +200,7 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
 #end
         }
         if start > begin {
-            multiply(row, column, &sums);
+            multiply(0u, row, column, &sums);
             if sums_dy {
                 for (var step = 0u; step < ${DEPTH}u; step++) {
 #for j in 0..COLUMN_QUADS

@@ -154,7 +154,7 @@ fn sum_backward_input(lane: u32, tile: Tile, begin: u32, steps: u32, sums: ptr<f
 #end
         }
         if start > begin {
-            multiply(row, column, sums);
+            multiply(0u, row, column, sums);
         }
         workgroupBarrier();
     }

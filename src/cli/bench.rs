@@ -1,11 +1,13 @@
 //! `nin-wgpu bench`: how fast a model trains and infers on the adapter.
 
+use super::bench_kernels::{self, KernelArgs};
 use super::bench_report::{Report, text};
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::memory_args::{BatchSize, MemoryArgs};
 use super::model_args::{AdaptArgs, count, model};
-use super::tuning::{TuneArgs, Workload, trusted};
+use super::trust::{Trusted, leave_out_wrong_units, trusted};
+use super::tuning::{TuneArgs, Workload};
 use crate::gpu::{Gpu, roofline};
 use crate::models::{Model, Purpose};
 use crate::train::bench::{BenchRequest, Mode, Spread, Steps, bench, largest_batch_of};
@@ -58,6 +60,8 @@ pub struct Args {
           default_value = "1,2,4,8,16,32,64,128")]
     batch_sizes: Vec<usize>,
     #[command(flatten)]
+    kernels: KernelArgs,
+    #[command(flatten)]
     tune: TuneArgs,
     #[command(flatten)]
     memory: MemoryArgs,
@@ -83,6 +87,9 @@ const LAYER_REPEATS: usize = 5;
 
 /// Measures and prints.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    if let Some(folder) = &args.kernels.kernels {
+        return bench_kernels::run(folder, &args.kernels, args.json, context);
+    }
     let mut config = args.config()?;
     let budget = args.memory.budget()?;
     if let Some(path) = &args.sweep {
@@ -95,7 +102,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         }
         Ok(args.workload(&config))
     })?;
-    config.precision = trusted(&mut gpu, config.precision, false, context)?;
+    let Trusted { precision, fallback } = trusted(&mut gpu, config.precision, false, context)?;
+    config.precision = precision;
     if !gpu.has_timestamps() {
         let layers = if args.json { "layers stays empty" } else { "kernels are timed one by one from outside, waiting included" };
         context.note(&format!("note: this adapter has no timestamps: {layers}"));
@@ -117,16 +125,21 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         None => None,
     };
     let roofline = if args.roofline {
-        context.note(&format!("measuring the best rates of {name}"));
-        Some(roofline(&gpu)?)
+        leave_out_wrong_units(&mut gpu, context)?;
+        context.note(&format!("measuring the best rates of {}", gpu.adapter().name));
+        let best = roofline(&gpu)?;
+        if let Some(Err(why)) = &best.matrix_flops_per_s {
+            context.note(&format!("warning: no figure for the matrix units, whose products are wrong: {why}"));
+        }
+        Some(best)
     } else {
         None
     };
-    let report = Report::new(&gpu, &config, mode, &measured, roofline, sweep.as_deref());
+    let report = Report::new(&gpu, &config, mode, &measured, fallback.as_deref(), roofline, sweep.as_deref());
     if args.json {
         context.print_json(&report)?;
     } else {
-        context.print(&text(&report, &measured))?;
+        context.print(&text(&report, &measured, context.width()))?;
     }
     Ok(Exit::Done)
 }

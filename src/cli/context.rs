@@ -90,6 +90,16 @@ impl Context {
         self.stderr_paint.is_on
     }
 
+    /// Characters of a line of the terminal that results are printed on; nothing where they go elsewhere.
+    pub fn width(&self) -> Option<usize> {
+        let is_terminal = io::stdout().is_terminal();
+        is_terminal
+            .then(ratatui::crossterm::terminal::size)
+            .and_then(Result::ok)
+            .map(|(columns, _)| columns.into())
+            .filter(|width| *width > 0)
+    }
+
     /// Whether the terminal only appends text.
     pub fn is_dumb_terminal(&self) -> bool {
         std::env::var_os("TERM").is_some_and(|term| term == "dumb")
@@ -137,8 +147,8 @@ impl Context {
 
     /// Opens the chosen adapter once more: what there is to say about it was said.
     pub fn reopen_gpu(&self, memory_budget: Option<u64>, timestamps: bool) -> Result<OpenedGpu<'_>, Failure> {
-        let gpu = Gpu::open(&OpenOptions { device: self.device.clone(), timestamps, memory_budget, ..Default::default() })?;
-        Ok(OpenedGpu { gpu, context: self })
+        let options = OpenOptions { device: self.device.clone(), timestamps, memory_budget, ..Default::default() };
+        Ok(OpenedGpu { gpu: Gpu::open(&options)?, options, context: self })
     }
 
     /// What `--device` names.
@@ -162,7 +172,8 @@ impl Context {
     }
 
     fn open_gpu_as(&self, options: OpenOptions) -> Result<OpenedGpu<'_>, Failure> {
-        let gpu = Gpu::open(&OpenOptions { device: self.device.clone(), ..options })?;
+        let options = OpenOptions { device: self.device.clone(), ..options };
+        let gpu = Gpu::open(&options)?;
         let adapter = gpu.adapter();
         if adapter.kind == "cpu" && self.device.is_none() {
             self.note(&format!("note: there is no GPU adapter; using the CPU through {} ({})", adapter.name, adapter.backend));
@@ -170,7 +181,7 @@ impl Context {
             self.detail(&format!("adapter {}: {} ({}, {})", adapter.index, adapter.name, adapter.backend, adapter.driver));
         }
         gpu.details().iter().for_each(|line| self.detail(line));
-        Ok(OpenedGpu { gpu, context: self })
+        Ok(OpenedGpu { gpu, options, context: self })
     }
 
     /// Prints one JSON document on stdout.
@@ -196,7 +207,18 @@ impl Context {
 /// An adapter opened for a verb. At the verb's end, compiled pipelines are kept for the next run.
 pub struct OpenedGpu<'a> {
     gpu: Gpu,
+    options: OpenOptions,
     context: &'a Context,
+}
+
+impl OpenedGpu<'_> {
+    /// Opens the adapter anew, with the same choices of kernels. What was made with the device is of no more use.
+    pub fn reopen(&mut self) -> Result<(), Failure> {
+        let choices = self.gpu.target().choices.as_ref().clone();
+        self.gpu = Gpu::open(&self.options)?;
+        self.gpu.use_choices(choices);
+        Ok(())
+    }
 }
 
 impl Deref for OpenedGpu<'_> {

@@ -26,6 +26,7 @@ struct Entry<'a> {
     driver: &'a str,
     limits: Map<String, Value>,
     features: &'a [String],
+    cores: Option<u32>,
 }
 
 impl<'a> From<&'a AdapterDescription> for Entry<'a> {
@@ -38,6 +39,7 @@ impl<'a> From<&'a AdapterDescription> for Entry<'a> {
             driver: &adapter.driver,
             limits: adapter.limits.iter().map(|(name, value)| ((*name).to_string(), Value::from(*value))).collect(),
             features: &adapter.features,
+            cores: adapter.cores,
         }
     }
 }
@@ -84,6 +86,7 @@ fn text(found: &[AdapterDescription], is_verbose: bool) -> String {
             text.push_str(&format!("  {name} {}\n", format::thousands(*value)));
         }
         text.push_str(&format!("  features {}\n", adapter.features.join(" ")));
+        text.push_str(&format!("  cores {}\n", adapter.cores.map_or("unknown".into(), |cores| cores.to_string())));
     }
     text
 }
@@ -102,6 +105,7 @@ mod tests {
             ids: [0x10005, 0],
             limits: vec![("max_buffer_size", 1 << 30), ("max_storage_buffer_binding_size", 128 << 20)],
             features: vec!["TIMESTAMP_QUERY".into()],
+            cores: Some(132),
         }
     }
 
@@ -109,7 +113,7 @@ mod tests {
     fn json_has_the_documented_keys_in_order() {
         assert_eq!(
             serde_json::to_string(&[Entry::from(&adapter())]).unwrap(),
-            r#"[{"index":0,"name":"llvmpipe","backend":"vulkan","type":"cpu","driver":"Mesa 22.3.6","limits":{"max_buffer_size":1073741824,"max_storage_buffer_binding_size":134217728},"features":["TIMESTAMP_QUERY"]}]"#
+            r#"[{"index":0,"name":"llvmpipe","backend":"vulkan","type":"cpu","driver":"Mesa 22.3.6","limits":{"max_buffer_size":1073741824,"max_storage_buffer_binding_size":134217728},"features":["TIMESTAMP_QUERY"],"cores":132}]"#
         );
     }
 
@@ -118,6 +122,8 @@ mod tests {
         let short = text(&[adapter()], false);
         assert_eq!(short.lines().count(), 2);
         assert!(short.contains("128.0 MiB"), "{short}");
-        assert!(text(&[adapter()], true).contains("max_buffer_size 1,073,741,824"));
+        let long = text(&[adapter()], true);
+        assert!(long.contains("max_buffer_size 1,073,741,824") && long.contains("cores 132"), "{long}");
+        assert!(text(&[AdapterDescription { cores: None, ..adapter() }], true).contains("cores unknown"));
     }
 }

@@ -7,7 +7,8 @@ use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
 use super::table::{Align, Table};
-use super::tuning::{TuneArgs, Workload, trusted};
+use super::trust::trusted;
+use super::tuning::{TuneArgs, Workload};
 use super::weights_args::WeightsArgs;
 use crate::data::{self, Dataset, OpenOptions, Split};
 use crate::models::{Purpose, Training};
@@ -111,7 +112,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             precision: args.precision,
         })
     })?;
-    let precision = trusted(&mut gpu, args.precision, false, context)?;
+    let precision = trusted(&mut gpu, args.precision, false, context)?.precision;
     let counter = Counter::new(context, source.len());
     let predictions = predictions(&gpu, &ready, source, batch, precision, &mut |done| counter.set(done))?;
     let evaluation = Evaluation::of(&predictions, options.classes);

@@ -8,7 +8,8 @@ use super::error::{Exit, Failure};
 use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
-use super::tuning::{TuneArgs, Workload, trusted};
+use super::trust::trusted;
+use super::tuning::{TuneArgs, Workload};
 use super::weights_args::WeightsArgs;
 use crate::data::DataError;
 use crate::data::framing::{Target, prepare};
@@ -205,7 +206,7 @@ impl Device<'_> {
                         precision: self.precision,
                     })
                 })?;
-                let precision = trusted(&mut gpu, self.precision, false, self.context)?;
+                let precision = trusted(&mut gpu, self.precision, false, self.context)?.precision;
                 let predictor = Predictor::new(&gpu, self.weights, batch, self.pictures, precision)?;
                 self.opened.insert((gpu, predictor))
             }

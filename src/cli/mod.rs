@@ -4,6 +4,7 @@
 //! [`main`] turns those into exit codes and messages.
 
 mod bench;
+mod bench_kernels;
 mod bench_report;
 mod check;
 mod context;
@@ -21,16 +22,19 @@ mod interrupt;
 mod memory_args;
 mod model_args;
 mod progress;
+mod proof_worker;
 mod recipes;
 mod report;
 mod summary;
 mod table;
 mod train;
 mod train_args;
+mod trust;
 mod tune;
 mod tune_worker;
 mod tuning;
 mod weights_args;
+mod worker;
 
 use clap::{Parser, Subcommand};
 use context::{Context, Verbosity};
@@ -102,6 +106,9 @@ enum Verb {
     /// Measures what `tuning` asks for on standard input
     #[command(hide = true)]
     TuneWorker,
+    /// Tries what `trust` does not dare in its own process
+    #[command(hide = true)]
+    ProofWorker,
 }
 
 /// Runs the program with the process's arguments and returns its exit code.
@@ -154,6 +161,7 @@ fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Tune(args) => tune::run(args, context),
         Verb::Data(command) => data::run(command, context),
         Verb::TuneWorker => tune_worker::run(context),
+        Verb::ProofWorker => proof_worker::run(context),
     }
 }
 

@@ -9,7 +9,8 @@ use super::memory_args::BatchSize;
 use super::progress::Progress;
 use super::report;
 use super::train_args::Args;
-use super::tuning::{Level, TuneArgs, Workload, trusted};
+use super::trust::trusted;
+use super::tuning::{Level, TuneArgs, Workload};
 use crate::gpu::GpuError;
 use crate::models::{Model, Purpose};
 use crate::train::TrainError;
@@ -27,7 +28,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     let mut request = request(args)?;
     let mut gpu = open_gpu(args, &request, context)?;
-    request.config.precision = trusted(&mut gpu, request.config.precision, request.resume.is_some(), context)?;
+    request.config.precision = trusted(&mut gpu, request.config.precision, request.resume.is_some(), context)?.precision;
     let stop = interrupt::watch(context.is_quiet())?;
     let reopen = |folder: &Path| {
         let config = RunDir::open(folder)?.read_config()?;

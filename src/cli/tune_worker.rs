@@ -1,24 +1,21 @@
-//! The process that measures kernels, started by [`super::tuning`] and no affair of users.
+//! The process that measures kernels ([`super::worker`]), started by [`super::tuning`] and no affair of users.
 //!
-//! The job comes as JSON on standard input. What is found goes to the cache; a line on standard output tells of each
-//! finding, or that the device does not come back and this process wants to be ended.
+//! What is found goes to the cache; a line on standard output tells of each finding.
 
 use super::context::Context;
 use super::error::{Exit, Failure};
+use super::worker::{self, say};
 use crate::gpu::cache_dir;
-use crate::gpu::tuner::{Finding, Identity, TuneOptions, TuningCache, Watchdog, faults, tune};
+use crate::gpu::tuner::{Finding, Identity, TuneOptions, TuningCache, faults, tune};
 use crate::graph::Lowered;
 use crate::kernels::Problem;
 use serde::{Deserialize, Serialize};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 /// Name of the hidden verb.
 pub const VERB: &str = "tune-worker";
-
-/// The line that asks to be ended.
-pub const STALLED: &str = "stalled";
 
 /// What to measure.
 #[derive(Serialize, Deserialize)]
@@ -33,17 +30,10 @@ pub struct Job {
 
 /// Time for opening the device.
 const OPENING: Duration = Duration::from_secs(30);
-/// Time for whoever started this process to end it.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// Measures and keeps what is found.
 pub fn run(context: &Context) -> Result<Exit, Failure> {
-    let watchdog = Watchdog::new(|| {
-        say(STALLED);
-        std::thread::sleep(GRACE);
-        // Nobody is there. Exiting in order would wait for the device.
-        std::process::abort();
-    });
+    let watchdog = worker::watchdog();
     watchdog.arm(OPENING);
     let wrong = |why: String| Failure::Usage(format!("{VERB}: {why}"));
     let job: Job = serde_json::from_reader(io::stdin().lock()).map_err(|error| wrong(error.to_string()))?;
@@ -84,10 +74,4 @@ fn line(finding: &Finding) -> String {
         (Some(rules_ms), _) => format!("{problem}: {rules} as by rules, {rules_ms:.2} ms"),
         (None, _) => format!("{problem}: {rules} as by rules, not measured"),
     }
-}
-
-/// Whoever reads may have gone; there is nowhere to report that.
-fn say(text: &str) {
-    let mut stdout = io::stdout().lock();
-    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
 }

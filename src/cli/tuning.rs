@@ -5,16 +5,15 @@
 
 use super::context::{Context, OpenedGpu};
 use super::error::Failure;
-use super::tune_worker::{Job, STALLED, VERB};
+use super::tune_worker::{Job, VERB};
+use super::worker;
 use crate::gpu::tuner::{Identity, Posed, TuneOptions, TuningCache, problems};
-use crate::gpu::{Gpu, HalfProof, cache_dir, prove_half};
+use crate::gpu::{Gpu, cache_dir};
 use crate::kernels::Problem;
 use crate::models::{InputOptions, Model, ModelOptions, Purpose, Training, compile};
 use crate::train::config::Precision;
 use crate::weights::{label, one_line};
 use clap::ValueEnum;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The flag.
@@ -124,31 +123,6 @@ fn automatic(adapter_kind: &str, purpose: Purpose) -> Option<Level> {
     (adapter_kind != "cpu" && purpose == Purpose::Train).then_some(Level::Quick)
 }
 
-/// The number format to go on with: mixed precision only where the device proves to compute rightly in it, and its matrix
-/// units only where they do. Whatever is left out is a warning; what goes on with a run that began in mixed precision fails.
-pub fn trusted(gpu: &mut OpenedGpu<'_>, precision: Precision, is_resumed: bool, context: &Context) -> Result<Precision, Failure> {
-    if precision == Precision::F32 {
-        return Ok(precision);
-    }
-    let HalfProof { matrix_units, storage } = prove_half(gpu)?;
-    let name = gpu.adapter().name.clone();
-    if let (Some(why), true) = (&storage, is_resumed) {
-        return Err(Failure::SelfCheck(format!(
-            "{name} computes wrongly in half precision ({}), and a run keeps its precision: go on with it on another device",
-            one_line(why, 300)
-        )));
-    }
-    if let Some(why) = storage {
-        context.note(&format!("warning: {name} computes wrongly in half precision ({}); going on in f32", one_line(&why, 300)));
-        return Ok(Precision::F32);
-    }
-    if let Some(why) = matrix_units {
-        context.note(&format!("warning: the matrix units of {name} compute wrongly ({}); going on without them", one_line(&why, 300)));
-        gpu.forbid_matrix_units();
-    }
-    Ok(precision)
-}
-
 /// How long measuring takes at most, but for what was begun.
 pub fn default_budget(full: bool) -> Duration {
     if full { TuneOptions::full().budget } else { TuneOptions::quick().budget }
@@ -193,7 +167,7 @@ pub fn measure(context: &Context, cache: TuningCache, problems: &[Problem], full
             break;
         }
         let job = Job { problems: missing, full, budget_s: left.as_secs_f64() };
-        let ended = work(context, &job);
+        let ended = worker::run(context, VERB, &job, None, &mut |line| context.detail(line));
         cache = cache.reopen();
         match ended {
             Ok(()) => break,
@@ -217,45 +191,6 @@ pub fn measure(context: &Context, cache: TuningCache, problems: &[Problem], full
 fn bound(full: bool, budget: Duration) -> Duration {
     let options = if full { TuneOptions::full() } else { TuneOptions::quick() };
     budget + options.compile_limit + 3 * options.run_limit
-}
-
-/// Runs a worker to its end; the error says how it ended where it did not end well.
-fn work(context: &Context, job: &Job) -> Result<(), String> {
-    let program = std::env::current_exe().map_err(|error| format!("this program cannot be found: {error}"))?;
-    let mut command = Command::new(program);
-    command.args([VERB, "-q"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(device) = context.device() {
-        command.args(["--device", device]);
-    }
-    let mut worker = command.spawn().map_err(|error| format!("a process cannot be started: {error}"))?;
-    if let Some(mut stdin) = worker.stdin.take() {
-        let job = serde_json::to_vec(job).map_err(|error| error.to_string())?;
-        // A worker that ends before it has read its job says why below.
-        let _ = stdin.write_all(&job);
-    }
-    let mut has_stalled = false;
-    if let Some(stdout) = worker.stdout.take() {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if line == STALLED {
-                has_stalled = true;
-                // It may be gone by itself.
-                let _ = worker.kill();
-            } else {
-                context.detail(&line);
-            }
-        }
-    }
-    let mut errors = String::new();
-    if let Some(mut stderr) = worker.stderr.take() {
-        let _ = stderr.read_to_string(&mut errors);
-    }
-    let status = worker.wait().map_err(|error| error.to_string())?;
-    match errors.lines().rfind(|line| !line.trim().is_empty()) {
-        _ if status.success() => Ok(()),
-        _ if has_stalled => Err("it was stopped after its time was over".into()),
-        Some(line) => Err(one_line(line.trim_start_matches("error: "), 400)),
-        None => Err(format!("{status}")),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Lists adapters and chooses one.
 
-use super::{GpuError, spirv};
+use super::{GpuError, cores, spirv};
 use crate::kernels::{DeviceClass, LITTLE_WORK, MatrixUnits, TEXTURE_REUSE, Target, texture_bytes};
 use wgpu::{Adapter, Backend, DeviceType};
 
@@ -23,6 +23,8 @@ pub struct AdapterDescription {
     pub limits: Vec<(&'static str, u64)>,
     /// Names of the optional features it offers.
     pub features: Vec<String>,
+    /// Streaming multiprocessors, compute units or threads that workgroups are spread over, where the driver tells.
+    pub cores: Option<u32>,
 }
 
 /// All adapters, the most powerful first. `WGPU_BACKEND` restricts the backends.
@@ -100,6 +102,7 @@ pub(super) fn describe(index: usize, adapter: &Adapter) -> AdapterDescription {
             ("min_storage_buffer_offset_alignment", limits.min_storage_buffer_offset_alignment.into()),
         ],
         features: adapter.features().iter_names().map(|(name, _)| name.to_string()).collect(),
+        cores: cores::count(adapter),
     }
 }
 
@@ -222,6 +225,8 @@ pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::F
         f16: features.contains(wgpu::Features::SHADER_F16),
         matrix_units: matrix_units(adapter, limits, features.contains(wgpu::Features::SHADER_F16)),
         filling_workgroups: class.filling_workgroups(),
+        // A CPU's threads decide nothing: the same command gives the same bytes on every machine.
+        cores: cores::count(adapter).filter(|_| info.device_type != DeviceType::Cpu),
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
         texture_reuse: TEXTURE_REUSE,

@@ -6,7 +6,7 @@ use super::memory::Meter;
 use super::pacing::{self, Grid};
 use super::pipeline_cache::PipelineCache;
 use super::pipelines::Pipelines;
-use super::{AdapterDescription, GpuError, spirv};
+use super::{AdapterDescription, GpuError, robust, spirv};
 use crate::kernels::{Choices, DeviceClass, MatrixUnits, Target};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -46,12 +46,15 @@ pub struct Gpu {
     target: Target,
     uniform_alignment: u64,
     has_timestamps: bool,
+    is_robust: bool,
     /// Seconds that a submission should not exceed, where anything watches.
     longest_submission: Option<f64>,
     /// What is worth knowing about how the device was opened.
     details: Vec<String>,
     /// Nanoseconds that calls have waited for the device.
     waited: AtomicU64,
+    /// Nanoseconds that calls have compiled kernels.
+    pub(super) compiled: AtomicU64,
     /// Submissions of programs.
     submissions: AtomicU64,
     faults: Arc<Mutex<Option<GpuError>>>,
@@ -71,15 +74,21 @@ impl Gpu {
         wanted.set(wgpu::Features::TIMESTAMP_QUERY, options.timestamps);
         let (limits, features) = adapter::limits_and_features(&chosen, wanted);
         let description = adapter::describe(index, &chosen);
-        let (device, queue) = pollster::block_on(chosen.request_device(&wgpu::DeviceDescriptor {
+        let descriptor = wgpu::DeviceDescriptor {
             label: Some("nin-wgpu"),
             required_limits: limits.clone(),
             required_features: features,
             experimental_features: adapter::experimental(features),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
-        }))
-        .map_err(|e| GpuError::Refused(format!("{} could not be opened: {e}", description.name)))?;
+        };
+        let is_robust = robust::is_wanted()?;
+        let (device, queue) = if is_robust {
+            let opened = pollster::block_on(chosen.request_device(&descriptor));
+            opened.map_err(|e| GpuError::Refused(format!("{} could not be opened: {e}", description.name)))?
+        } else {
+            robust::open_without(&chosen, &descriptor)?
+        };
 
         let faults = Arc::new(Mutex::new(None));
         let on_error = Arc::clone(&faults);
@@ -114,9 +123,11 @@ impl Gpu {
             longest_submission: longest_submission.unwrap_or_else(|| pacing::longest_submission(info.device_type)),
             details: cache_note.into_iter().collect(),
             target,
+            is_robust,
             meter: Arc::default(),
             has_timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             waited: AtomicU64::new(0),
+            compiled: AtomicU64::new(0),
             submissions: AtomicU64::new(0),
             uniform_alignment: alignment.into(),
             adapter: description,
@@ -166,6 +177,12 @@ impl Gpu {
         self.has_timestamps
     }
 
+    /// Whether the device was opened as wgpu opens it: on Vulkan with robust buffer access, which
+    /// `NIN_WGPU_ROBUST_ACCESS=off` leaves out.
+    pub fn is_robust(&self) -> bool {
+        self.is_robust
+    }
+
     /// What is worth knowing about how the device was opened, a line each.
     pub fn details(&self) -> &[String] {
         &self.details
@@ -185,6 +202,13 @@ impl Gpu {
     /// How long calls have waited for the device since it was opened.
     pub fn waited(&self) -> Duration {
         Duration::from_nanos(self.waited.load(Ordering::Relaxed))
+    }
+
+    /// How long calls have made pipelines since the device was opened, by the clock on the wall: reading and translating
+    /// shaders, and the driver's compiler unless it waits for a kernel's first run. Kernels that are compiled in parallel
+    /// count once.
+    pub fn compiled(&self) -> Duration {
+        Duration::from_nanos(self.compiled.load(Ordering::Relaxed))
     }
 
     /// How often programs have been submitted: once a step, unless that takes long ([`OpenOptions::longest_submission`]).

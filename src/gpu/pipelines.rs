@@ -5,7 +5,9 @@ use super::{Gpu, GpuError, spirv};
 use crate::kernels::{BindingKind, Kernel};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// A compiled kernel.
 pub(super) struct Pipeline {
@@ -33,6 +35,21 @@ impl Gpu {
     /// Compiles kernels, the different ones in parallel; those already compiled cost nothing. Where several fail, the
     /// error is that of the first by name.
     pub(super) fn compile(&self, kernels: &[&'static Kernel]) -> Result<Vec<Arc<Pipeline>>, GpuError> {
+        let mut results: Vec<_> = kernels.iter().map(|kernel| kernel.name()).zip(self.compile_each(kernels)).collect();
+        let failed = results.iter().enumerate().filter(|(_, (_, result))| result.is_err()).min_by_key(|(_, (name, _))| name);
+        if let Some((first, _)) = failed {
+            results.swap(0, first);
+            results.truncate(1);
+        } else {
+            self.check()?;
+        }
+        results.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// As [`Gpu::compile`], with a result for each kernel: one that fails does not stop the others. What the device has to say
+    /// of itself ([`Gpu::check`]) is left to the caller.
+    pub(super) fn compile_each(&self, kernels: &[&'static Kernel]) -> Vec<Result<Arc<Pipeline>, GpuError>> {
+        let started = Instant::now();
         let missing: BTreeMap<String, &'static Kernel> = {
             let made = lock(&self.pipelines.made);
             kernels.iter().map(|kernel| (kernel.name(), *kernel)).filter(|(name, _)| !made.contains_key(name)).collect()
@@ -41,17 +58,34 @@ impl Gpu {
             let made = lock(&self.pipelines.shaders);
             missing.values().map(|kernel| (kernel.module, *kernel)).filter(|(module, _)| !made.contains_key(module)).collect()
         };
-        let shaders: Vec<_> = shaders.into_par_iter().map(|(name, kernel)| (name, self.shader(kernel))).collect();
-        for (name, shader) in shaders {
-            lock(&self.pipelines.shaders).insert(name, shader?);
+        let shaders: BTreeMap<&'static str, Result<Shader, GpuError>> =
+            shaders.into_par_iter().map(|(name, kernel)| (name, self.shader(kernel))).collect();
+        for (name, shader) in &shaders {
+            if let Ok(shader) = shader {
+                lock(&self.pipelines.shaders).insert(name, shader.clone());
+            }
         }
-        let pipelines: Vec<_> = missing.into_par_iter().map(|(name, kernel)| (self.pipeline(&name, kernel), name)).collect();
-        for (pipeline, name) in pipelines {
-            lock(&self.pipelines.made).insert(name, Arc::new(pipeline?));
+        let pipelines = missing.into_par_iter().map(|(name, kernel)| {
+            let made = match shaders.get(kernel.module) {
+                Some(Err(error)) => Err(error.clone()),
+                _ => self.pipeline(&name, kernel).map(Arc::new),
+            };
+            (name, made)
+        });
+        let pipelines: BTreeMap<String, Result<Arc<Pipeline>, GpuError>> = pipelines.collect();
+        self.compiled.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        let mut made = lock(&self.pipelines.made);
+        for (name, pipeline) in &pipelines {
+            if let Ok(pipeline) = pipeline {
+                made.insert(name.clone(), Arc::clone(pipeline));
+            }
         }
-        self.check()?;
-        let made = lock(&self.pipelines.made);
-        kernels.iter().map(|kernel| made.get(&kernel.name()).cloned().ok_or_else(|| failed(&kernel.name(), "it is not there"))).collect()
+        let result = |name: String| match (made.get(&name), pipelines.get(&name)) {
+            (Some(pipeline), _) => Ok(Arc::clone(pipeline)),
+            (None, Some(Err(error))) => Err(error.clone()),
+            (None, _) => Err(failed(&name, "it is not there")),
+        };
+        kernels.iter().map(|kernel| result(kernel.name())).collect()
     }
 
     /// Whether anything was compiled.

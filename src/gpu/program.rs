@@ -5,7 +5,7 @@ use super::memory::Claim;
 use super::pacing::{Cuts, Extent, Pace, Part};
 use super::pipelines::Pipeline;
 use super::{Buffers, DeviceBuffer, Gpu, GpuError};
-use crate::kernels::{BindingKind, Step};
+use crate::kernels::{BindingKind, Kernel, Step};
 use crate::passes::{Pass, ScheduledDispatch};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -64,6 +64,7 @@ pub struct Program {
 pub(super) struct Prepared {
     pub path: String,
     pub pass: Pass,
+    pub kernel: &'static Kernel,
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
     has_step: bool,
@@ -99,6 +100,7 @@ impl Program {
             prepared.push(Prepared {
                 path: entry.path.clone(),
                 pass: entry.pass,
+                kernel: entry.dispatch.kernel,
                 pipeline,
                 bind_group,
                 has_step: entry.dispatch.kernel.bindings.iter().any(|b| b.kind == BindingKind::Step),
@@ -112,6 +114,11 @@ impl Program {
         let pace = Pace::new(gpu, prepared.iter().map(|dispatch| dispatch.extent).collect());
         gpu.check()?;
         Ok(Program { dispatches: prepared, pace, _claim: gpu.claim(size) })
+    }
+
+    /// Whether any of its kernels multiplies on the device's matrix units.
+    pub fn uses_matrix_units(&self) -> bool {
+        self.dispatches.iter().any(|dispatch| dispatch.kernel.matrices)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whether a device computes in half precision as it should: found out before it is trusted with a run, and kept.
 
 use super::tuner::Identity;
-use super::verify::run_case;
+use super::verify::{compile_cases, run_case};
 use super::{Gpu, GpuError, cache_dir};
 use crate::files::replace_file;
 use crate::graph::Case;
@@ -10,7 +10,7 @@ use crate::ops::REGISTRY;
 use crate::ops::conv2d::{Direction, ShapeCase, Task, exact_half_case, real_case};
 use crate::shape::{Element, Window};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
@@ -33,26 +33,90 @@ struct Kept {
 /// Runs the kernels of mixed precision on small cases with known results, unless the cache says what came of it on this
 /// adapter, driver and version of the program. Fails where the device has no f16, or is lost.
 ///
-/// `NIN_WGPU_HALF_FAULT=matrix_units|storage` plants a fault, for seeing what follows.
+/// It runs matrix units in this process, which a driver that crashes in them takes along; the program tries them in
+/// another one first, with the parts of this function.
 pub fn prove_half(gpu: &Gpu) -> Result<HalfProof, GpuError> {
-    gpu.require_f16()?;
-    let planted = std::env::var("NIN_WGPU_HALF_FAULT").unwrap_or_default();
-    if !planted.is_empty() {
-        let fault = |name: &str| (planted == name).then(|| "planted by NIN_WGPU_HALF_FAULT".to_string());
-        return Ok(HalfProof { matrix_units: fault("matrix_units"), storage: fault("storage") });
+    if let Some(proof) = known_half(gpu)? {
+        return Ok(proof);
     }
-    let identity = Identity::of(gpu);
-    let units = format!("{:?}", gpu.target().matrix_units);
-    let path = cache_dir().map(|folder| folder.join(identity.file_name("half")));
-    if let Some(kept) = path.as_deref().and_then(read).filter(|kept| kept.identity == identity && kept.units == units) {
-        return Ok(kept.proof);
-    }
-    let proof = HalfProof { matrix_units: failure(prove_matrix_units(gpu))?, storage: failure(prove_storage(gpu))? };
-    if let Some(path) = path {
-        // Without a place to keep it the proof is found again the next time.
-        let _ = keep(&path, &Kept { identity, units, proof: proof.clone() });
-    }
+    let proof = HalfProof { matrix_units: prove_matrix_units(gpu, &mut || ())?, storage: prove_storage(gpu)? };
+    keep_half(gpu, &proof);
     Ok(proof)
+}
+
+/// A fault that `NIN_WGPU_HALF_FAULT` plants, for seeing what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HalfFault {
+    /// `matrix_units`: they compute wrongly.
+    MatrixUnits,
+    /// `storage`: kernels that store f16 compute wrongly.
+    Storage,
+    /// `matrix_units_crash`: the process in which they are tried ends.
+    MatrixUnitsCrash,
+    /// `matrix_units_hang`: the process in which they are tried does not end.
+    MatrixUnitsHang,
+}
+
+impl HalfFault {
+    /// The one that the environment asks for.
+    pub fn planted() -> Result<Option<Self>, GpuError> {
+        const NAME: &str = "NIN_WGPU_HALF_FAULT";
+        match std::env::var(NAME).unwrap_or_default().as_str() {
+            "" => Ok(None),
+            "matrix_units" => Ok(Some(Self::MatrixUnits)),
+            "storage" => Ok(Some(Self::Storage)),
+            "matrix_units_crash" => Ok(Some(Self::MatrixUnitsCrash)),
+            "matrix_units_hang" => Ok(Some(Self::MatrixUnitsHang)),
+            other => {
+                let wanted = "matrix_units, matrix_units_crash, matrix_units_hang or storage";
+                Err(GpuError::Setting { name: NAME, value: other.into(), wanted })
+            }
+        }
+    }
+}
+
+/// What is known of a device without running anything on it: from the cache, or a planted fault. Fails where the device
+/// has no f16.
+pub fn known_half(gpu: &Gpu) -> Result<Option<HalfProof>, GpuError> {
+    gpu.require_f16()?;
+    let planted = || Some("planted by NIN_WGPU_HALF_FAULT".to_string());
+    match HalfFault::planted()? {
+        Some(HalfFault::MatrixUnits) => return Ok(Some(HalfProof { matrix_units: planted(), storage: None })),
+        Some(HalfFault::Storage) => return Ok(Some(HalfProof { matrix_units: None, storage: planted() })),
+        Some(HalfFault::MatrixUnitsCrash | HalfFault::MatrixUnitsHang) => return Ok(None),
+        None => {}
+    }
+    let (identity, units) = (Identity::of(gpu), units_of(gpu));
+    let kept = place(&identity).as_deref().and_then(read);
+    Ok(kept.filter(|kept| kept.identity == identity && kept.units == units).map(|kept| kept.proof))
+}
+
+/// Keeps a proof for [`known_half`], unless a fault is planted. Without a place to keep it the proof is found again the
+/// next time.
+pub fn keep_half(gpu: &Gpu, proof: &HalfProof) {
+    let identity = Identity::of(gpu);
+    if let (Ok(None), Some(path)) = (HalfFault::planted(), place(&identity)) {
+        let _ = keep(&path, &Kept { identity, units: units_of(gpu), proof: proof.clone() });
+    }
+}
+
+fn units_of(gpu: &Gpu) -> String {
+    format!("{:?}", gpu.target().matrix_units)
+}
+
+fn place(identity: &Identity) -> Option<PathBuf> {
+    Some(cache_dir()?.join(identity.file_name("half")))
+}
+
+/// Runs the kernels for matrix units: what they get wrong, if anything. `step` is called after each of a few dozen parts of
+/// that. Fails where the device is lost.
+pub fn prove_matrix_units(gpu: &Gpu, step: &mut dyn FnMut()) -> Result<Option<String>, GpuError> {
+    failure(try_matrix_units(gpu, step))
+}
+
+/// Runs the kernels that store f16 and compute with f32: what they get wrong, if anything. Fails where the device is lost.
+pub fn prove_storage(gpu: &Gpu) -> Result<Option<String>, GpuError> {
+    failure(try_storage(gpu))
 }
 
 /// What a proof says against a device; that it is lost says nothing of its arithmetic.
@@ -86,19 +150,27 @@ fn shapes() -> [ShapeCase; 2] {
     ]
 }
 
-fn prove_matrix_units(gpu: &Gpu) -> Result<(), Wrong> {
+fn try_matrix_units(gpu: &Gpu, step: &mut dyn FnMut()) -> Result<(), Wrong> {
     if gpu.target().matrix_units == MatrixUnits::None {
         return Ok(());
     }
     let target = gpu.target().for_runs(usize::MAX);
+    let mut trials = Vec::new();
     for shape in shapes() {
         for direction in [Direction::Forward(true), Direction::BackwardInput(true), Direction::BackwardWeight] {
             for case in [exact_half_case(&shape, direction), real_case(&shape, direction)] {
-                for (problem, choice) in on_matrix_units(&case, &target) {
-                    let choices = Arc::new(Choices([(problem, choice)].into()));
-                    run(gpu, &Target { choices, ..target.clone() }, &case)?;
-                }
+                let chosen = |(problem, choice)| Target { choices: Arc::new(Choices([(problem, choice)].into())), ..target.clone() };
+                let targets: Vec<Target> = on_matrix_units(&case, &target).into_iter().map(chosen).collect();
+                trials.push((case, targets));
             }
+        }
+    }
+    compile_cases(gpu, trials.iter().flat_map(|(case, targets)| targets.iter().map(move |target| (target, case, Element::F16))));
+    step();
+    for (case, targets) in &trials {
+        for target in targets {
+            run(gpu, target, case)?;
+            step();
         }
     }
     Ok(())
@@ -117,7 +189,7 @@ fn on_matrix_units(case: &Case, target: &Target) -> Vec<(Problem, Choice)> {
     all.into_iter().filter(is_new).map(|choice| (problem.clone(), choice)).collect()
 }
 
-fn prove_storage(gpu: &Gpu) -> Result<(), Wrong> {
+fn try_storage(gpu: &Gpu) -> Result<(), Wrong> {
     let target = Target { matrix_units: MatrixUnits::None, ..gpu.target().clone() };
     for case in REGISTRY.iter().flat_map(|layer| (layer.half_cases)(true)) {
         run(gpu, &target, &case)?;

@@ -2,16 +2,19 @@
 
 use super::program::Prepared;
 use super::{Gpu, GpuError, Program};
+use crate::kernels::Kernel;
 use crate::passes::Pass;
 use std::time::Instant;
 
 /// The time of one run of a dispatch, and what it belongs to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct DispatchTime {
     /// Path of the layer.
     pub path: String,
     /// What it is for.
     pub pass: Pass,
+    /// What ran.
+    pub kernel: &'static Kernel,
     /// Multiply-adds, as in [`crate::passes::ScheduledDispatch::macs`].
     pub macs: u64,
     /// Seconds.
@@ -36,6 +39,7 @@ impl Program {
             DispatchTime {
                 path: prepared.path.clone(),
                 pass: prepared.pass,
+                kernel: prepared.kernel,
                 macs: prepared.extent.macs,
                 seconds: seconds[seconds.len() / 2],
             }

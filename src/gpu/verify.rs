@@ -1,10 +1,10 @@
 //! Proves kernels on the adapter at hand: every case of the registry is run and compared with its f64 reference.
 
 use super::{Buffers, Gpu, GpuError, Program, StepUniforms, Submitter};
-use crate::graph::{Case, Lowering, Operand, Tolerance, ValueId};
+use crate::graph::{Case, Lowered, Lowering, Operand, Tolerance, ValueId};
 use crate::half::round_to_f16;
-use crate::kernels::Target;
-use crate::ops::REGISTRY;
+use crate::kernels::{Kernel, Target};
+use crate::ops::{Layer, REGISTRY};
 use crate::passes::{BufferRole, Pass, Region, ScheduledDispatch};
 use crate::shape::{Element, Fact, Layout, ShapeError};
 use crate::tensor::Tensor;
@@ -24,34 +24,61 @@ pub struct Verdict {
     pub cases: usize,
     /// One line for each case that failed.
     pub failed: Vec<String>,
+    /// How many of them ran kernels that share workgroup memory.
+    pub failed_in_workgroup_memory: usize,
     /// The largest error, as a share of what is allowed.
     pub worst: f64,
 }
 
 /// Runs every case of the registry with every kernel that this adapter may be given, in both precisions where it has f16.
 pub fn self_check(gpu: &Gpu, quick: bool, progress: &mut dyn FnMut(&str)) -> Result<Vec<Verdict>, GpuError> {
+    check_layers(gpu, REGISTRY, quick, progress)
+}
+
+/// As [`self_check`], for the cases of some layers. All their kernels are compiled first, in parallel; one that does not
+/// compile fails the cases that need it.
+pub fn check_layers(gpu: &Gpu, layers: &[Layer], quick: bool, progress: &mut dyn FnMut(&str)) -> Result<Vec<Verdict>, GpuError> {
     let targets = gpu.target().with_every_choice();
     let precisions: &[Element] = if gpu.target().f16 { &[Element::F32, Element::F16] } else { &[Element::F32] };
+    let of_layer = |layer: &Layer| -> Vec<(Element, Case)> {
+        let cases = |element: &Element| (if *element == Element::F16 { layer.half_cases } else { layer.cases })(quick);
+        precisions.iter().flat_map(|element| cases(element).into_iter().map(|case| (*element, case))).collect()
+    };
+    let cases: Vec<(&Layer, Vec<(Element, Case)>)> = layers.iter().map(|layer| (layer, of_layer(layer))).collect();
+    let used = |layer: &Layer| if layer.name == "conv2d" { &targets[..] } else { &targets[..1] };
+    let of_case = |layer: &Layer, element, case| used(layer).iter().map(move |target| (target, case, element));
+    let runs = cases.iter().flat_map(|(layer, cases)| cases.iter().flat_map(move |(element, case)| of_case(layer, *element, case)));
+    progress("compiling");
+    let broken = compile_cases(gpu, runs);
+    gpu.check()?;
+
     let mut verdicts = Vec::new();
-    for layer in REGISTRY {
+    for (layer, cases) in &cases {
         progress(layer.name);
         let mut by_direction: BTreeMap<String, Verdict> = BTreeMap::new();
-        for element in precisions {
-            for case in (if *element == Element::F16 { layer.half_cases } else { layer.cases })(quick) {
-                for target in targets.iter().take(if layer.name == "conv2d" { usize::MAX } else { 1 }) {
-                    let Some(result) = run_case(gpu, target, &case, *element)? else { continue };
-                    let direction = direction(layer.name, case.op.name(), *element);
-                    let verdict = by_direction.entry(direction.clone()).or_insert_with(|| Verdict {
-                        layer: layer.name.to_string(),
-                        direction,
-                        cases: 0,
-                        failed: Vec::new(),
-                        worst: 0.0,
-                    });
-                    verdict.cases += 1;
-                    match result {
-                        Ok(worst) => verdict.worst = verdict.worst.max(worst),
-                        Err(message) => verdict.failed.push(format!("{}: {message}", case.name)),
+        for (element, case) in cases {
+            for target in used(layer) {
+                let kernels = kernels_of(target, case, *element);
+                let result = match kernels.iter().find_map(|kernel| broken.get(&kernel.name())) {
+                    Some(message) => Some(Err(message.clone())),
+                    None => run_case(gpu, target, case, *element)?,
+                };
+                let Some(result) = result else { continue };
+                let direction = direction(layer.name, case.op.name(), *element);
+                let verdict = by_direction.entry(direction.clone()).or_insert_with(|| Verdict {
+                    layer: layer.name.to_string(),
+                    direction,
+                    cases: 0,
+                    failed: Vec::new(),
+                    failed_in_workgroup_memory: 0,
+                    worst: 0.0,
+                });
+                verdict.cases += 1;
+                match result {
+                    Ok(worst) => verdict.worst = verdict.worst.max(worst),
+                    Err(message) => {
+                        verdict.failed.push(format!("{}: {message}", case.name));
+                        verdict.failed_in_workgroup_memory += usize::from(kernels.iter().any(|kernel| kernel.workgroup_bytes > 0));
                     }
                 }
             }
@@ -59,6 +86,45 @@ pub fn self_check(gpu: &Gpu, quick: bool, progress: &mut dyn FnMut(&str)) -> Res
         verdicts.extend(by_direction.into_values());
     }
     Ok(verdicts)
+}
+
+/// Compiles the kernels of cases, all in parallel, so that running them finds them made: why by name of those that do not
+/// compile.
+pub(super) fn compile_cases<'a>(gpu: &Gpu, runs: impl Iterator<Item = (&'a Target, &'a Case, Element)>) -> BTreeMap<String, String> {
+    let kernels: BTreeMap<String, &'static Kernel> =
+        runs.flat_map(|(target, case, element)| kernels_of(target, case, element)).map(|kernel| (kernel.name(), kernel)).collect();
+    let made = gpu.compile_each(&kernels.values().copied().collect::<Vec<_>>());
+    kernels.into_keys().zip(made).filter_map(|(name, made)| Some((name, made.err()?.to_string()))).collect()
+}
+
+/// The kernels that [`run_case`] runs; none where it runs nothing, or says what is wrong with the case.
+fn kernels_of(target: &Target, case: &Case, element: Element) -> Vec<&'static Kernel> {
+    let Ok(Some(facts)) = facts_of(target, case, element) else { return Vec::new() };
+    let lowered =
+        forms(case, facts.1.len()).into_iter().filter_map(|(in_place, is_read)| lowered(target, case, &facts, in_place, &is_read).ok());
+    lowered.flat_map(|lowered| lowered.dispatches).map(|dispatch| dispatch.kernel).collect()
+}
+
+/// The forms in which a case is run: whether in place, and which of its outputs are wanted.
+fn forms(case: &Case, outputs: usize) -> Vec<(bool, Vec<bool>)> {
+    let mut forms = vec![(false, vec![true; outputs])];
+    if case.op.in_place().is_some() {
+        forms.push((true, vec![true; outputs]));
+    }
+    if outputs > 1 {
+        let mut only_first = vec![false; outputs];
+        only_first[0] = true;
+        forms.push((false, only_first));
+    }
+    forms
+}
+
+/// The dispatches of a case in one of its forms.
+fn lowered(target: &Target, case: &Case, (inputs, outputs): &Facts, in_place: bool, is_read: &[bool]) -> Result<Lowered, GpuError> {
+    let (inputs, outputs): (Vec<&Fact>, Vec<&Fact>) = (inputs.iter().collect(), outputs.iter().collect());
+    let lowering = Lowering { target, inputs: inputs.clone(), outputs: outputs.clone(), is_read: is_read.to_vec(), in_place };
+    let lowered = case.op.lower(&lowering).for_facts(&inputs, &outputs);
+    lowered.map_err(|kernel| GpuError::Refused(format!("{}: no kernel like {} for its operands", case.name, kernel.name())))
 }
 
 /// What operation `name` of a layer is called in reports (`backward_input f16`).
@@ -114,17 +180,8 @@ pub fn run_case(gpu: &Gpu, target: &Target, case: &Case, element: Element) -> Re
     let needs_scale = case.tolerance.iter().any(|t| matches!(t, Tolerance::Sum { .. }));
     let scales = if needs_scale { case.op.reference(&absolute, &case.step) } else { expected.clone() };
 
-    let mut forms = vec![(false, vec![true; outputs.len()])];
-    if case.op.in_place().is_some() {
-        forms.push((true, vec![true; outputs.len()]));
-    }
-    if outputs.len() > 1 {
-        let mut only_first = vec![false; outputs.len()];
-        only_first[0] = true;
-        forms.push((false, only_first));
-    }
     let mut worst: f64 = 0.0;
-    for (in_place, is_read) in forms {
+    for (in_place, is_read) in forms(case, outputs.len()) {
         let memories = execute(gpu, target, case, &facts, in_place, &is_read)?;
         for (index, memory) in memories.iter().enumerate().filter(|(index, _)| is_read[*index]) {
             match compare(&outputs[index], memory, &expected[index], &scales[index], case.tolerance[index]) {
@@ -172,19 +229,9 @@ fn to_memory(fact: &Fact, values: &[f32]) -> Vec<u8> {
 }
 
 /// Runs the kernels of a case once and returns the elements of each output in memory order.
-fn execute(
-    gpu: &Gpu,
-    target: &Target,
-    case: &Case,
-    (inputs, outputs): &Facts,
-    in_place: bool,
-    is_read: &[bool],
-) -> Result<Vec<Vec<f32>>, GpuError> {
-    let (input_facts, output_facts): (Vec<&Fact>, Vec<&Fact>) = (inputs.iter().collect(), outputs.iter().collect());
-    let lowering = Lowering { target, inputs: input_facts.clone(), outputs: output_facts.clone(), is_read: is_read.to_vec(), in_place };
-    let lowered = case.op.lower(&lowering).for_facts(&input_facts, &output_facts);
-    let lowered =
-        lowered.map_err(|kernel| GpuError::Refused(format!("{}: no kernel like {} for its operands", case.name, kernel.name())))?;
+fn execute(gpu: &Gpu, target: &Target, case: &Case, facts: &Facts, in_place: bool, is_read: &[bool]) -> Result<Vec<Vec<f32>>, GpuError> {
+    let lowered = lowered(target, case, facts, in_place, is_read)?;
+    let (inputs, outputs) = facts;
     let input_role = |index: usize| BufferRole::Input(ValueId(index as u32));
     let output_role = |index: usize| BufferRole::Output(ValueId(index as u32));
 

@@ -1,6 +1,8 @@
 //! The kernel table generated from `shaders/`, and the plain-data dispatch that names a kernel and its operands.
 
 mod choices;
+#[allow(dead_code, reason = "the build script reads more of it")]
+pub(crate) mod reflect;
 
 pub use choices::{Choice, Choices, Problem};
 
@@ -130,6 +132,9 @@ pub struct Target {
     pub matrix_units: MatrixUnits,
     /// Workgroups that keep every core or compute unit busy.
     pub filling_workgroups: u32,
+    /// Cores or compute units of a GPU, which run about as many workgroups at once or a small multiple; where the driver
+    /// tells.
+    pub cores: Option<u32>,
     /// Largest storage binding in bytes.
     pub max_binding_bytes: u64,
     /// Largest buffer in bytes.
@@ -188,7 +193,7 @@ pub enum MatrixUnits {
 }
 
 impl DeviceClass {
-    /// [`Target::filling_workgroups`] of a large device of the class: adapters do not say how many cores they have.
+    /// [`Target::filling_workgroups`] of a large device of the class: not all adapters say how many cores they have.
     pub fn filling_workgroups(self) -> u32 {
         match self {
             DeviceClass::Cpu => 32,
@@ -208,6 +213,7 @@ impl Target {
             f16: true,
             matrix_units: MatrixUnits::None,
             filling_workgroups: class.filling_workgroups(),
+            cores: None,
             max_binding_bytes: 128 << 20,
             max_buffer_bytes: 256 << 20,
             texture_reuse: TEXTURE_REUSE,

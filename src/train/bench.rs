@@ -98,6 +98,10 @@ pub struct LayerTime {
     pub kind: &'static str,
     /// The direction.
     pub pass: Pass,
+    /// Names of the kernels that ran (`conv2d_tiled::forward`), each once, in the order in which they first ran.
+    pub kernels: Vec<String>,
+    /// Whether one of them multiplies on the device's matrix units.
+    pub matrix_units: bool,
     /// Seconds, all kernels of the direction together.
     pub seconds: f64,
     /// Floating-point operations: two for each multiply-add.
@@ -122,6 +126,13 @@ pub struct Measurement {
     pub build_seconds: f64,
     /// Seconds to build the engine and to finish the first step.
     pub first_step_seconds: f64,
+    /// Seconds to make the pipelines, with what the device's cache of pipelines held already: [`Gpu::compiled`].
+    pub pipeline_seconds: f64,
+    /// Seconds that the first step took beyond a median one. Drivers that compile a kernel when it first runs, as llvmpipe
+    /// does, do it there; the first use of memory is in it as well.
+    pub first_run_seconds: f64,
+    /// Whether a kernel of the steps multiplies on the device's matrix units; emulated ones are none.
+    pub matrix_units: bool,
     /// Floating-point operations of a step: two for each multiply-add of its images.
     pub flops: f64,
     /// Bytes of the buffers that were created to run the steps.
@@ -134,6 +145,11 @@ impl Measurement {
     /// Images per second in the median step.
     pub fn images_per_s(&self) -> f64 {
         self.batch as f64 / self.step.median.max(1e-9)
+    }
+
+    /// Seconds for compiling: making pipelines, and whatever drivers leave for a kernel's first run.
+    pub fn compile_seconds(&self) -> f64 {
+        self.pipeline_seconds + self.first_run_seconds
     }
 
     /// Floating-point operations per second in the median step.
@@ -152,7 +168,7 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// Measures steps of `config.batch_size` images. The clock of the first step starts with the call.
 pub fn bench(gpu: &Gpu, request: &BenchRequest<'_>) -> Result<Measurement, TrainError> {
     let opened = Instant::now();
-    let bytes_before = gpu.memory().bytes;
+    let (bytes_before, compiled_before) = (gpu.memory().bytes, gpu.compiled());
     let mut engine = Engine::new(gpu, request)?;
     let building = opened.elapsed();
     // Made here and not before, so that a batch over the device's limits fails before the host makes room for it.
@@ -160,7 +176,8 @@ pub fn bench(gpu: &Gpu, request: &BenchRequest<'_>) -> Result<Measurement, Train
     let started = Instant::now();
     engine.step(gpu, &inputs, 0)?;
     engine.submitter().drain(gpu)?;
-    let first_step = building + started.elapsed();
+    let first_run = started.elapsed();
+    let compiled = gpu.compiled() - compiled_before;
 
     let mut number = 1;
     engine.submitter().watch();
@@ -183,14 +200,18 @@ pub fn bench(gpu: &Gpu, request: &BenchRequest<'_>) -> Result<Measurement, Train
 
     let bytes = gpu.memory().bytes - bytes_before;
     let layers = if request.layer_repeats > 0 { engine.layers(gpu, request.layer_repeats)? } else { Vec::new() };
+    let step = Spread::of(&seconds);
     Ok(Measurement {
         batch: request.config.batch_size,
         micro_batch: engine.micro_batch(),
-        step: Spread::of(&seconds),
+        step,
         steps: seconds.len(),
         host_seconds: host.as_secs_f64() / seconds.len().max(1) as f64,
         build_seconds: building.as_secs_f64(),
-        first_step_seconds: first_step.as_secs_f64(),
+        first_step_seconds: (building + first_run).as_secs_f64(),
+        pipeline_seconds: compiled.as_secs_f64(),
+        first_run_seconds: (first_run.as_secs_f64() - step.median).max(0.0),
+        matrix_units: engine.uses_matrix_units(),
         flops: engine.flops(engine.macs()),
         bytes,
         layers,
@@ -400,6 +421,14 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// Whether any kernel of a step multiplies on the device's matrix units.
+    fn uses_matrix_units(&self) -> bool {
+        match &self.runs {
+            Runs::Train(engine) => engine.uses_matrix_units(),
+            Runs::Infer(engine) => engine.uses_matrix_units(),
+        }
+    }
+
     /// Times by layer and direction in a step.
     fn layers(&self, gpu: &Gpu, repeats: usize) -> Result<Vec<LayerTime>, TrainError> {
         let times = match &self.runs {
@@ -407,14 +436,19 @@ impl<'a> Engine<'a> {
             Runs::Infer(engine) => engine.times(gpu, self.passes(), repeats)?,
         };
         let mut layers: Vec<LayerTime> = Vec::new();
-        for DispatchTime { path, pass, macs, seconds } in times {
+        for DispatchTime { path, pass, kernel, macs, seconds } in times {
             let index = layers.iter().position(|layer| layer.name == path && layer.pass == pass).unwrap_or_else(|| {
                 let kind = self.graph.modules.iter().find(|module| module.path == path).map_or("", |module| module.kind);
-                layers.push(LayerTime { name: path, kind, pass, seconds: 0.0, flops: 0.0 });
+                layers.push(LayerTime { name: path, kind, pass, kernels: Vec::new(), matrix_units: false, seconds: 0.0, flops: 0.0 });
                 layers.len() - 1
             });
-            layers[index].seconds += seconds;
-            layers[index].flops += self.flops(macs);
+            let layer = &mut layers[index];
+            layer.seconds += seconds;
+            layer.flops += self.flops(macs);
+            layer.matrix_units |= kernel.matrices;
+            if !layer.kernels.contains(&kernel.name()) {
+                layer.kernels.push(kernel.name());
+            }
         }
         Ok(layers)
     }

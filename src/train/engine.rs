@@ -312,6 +312,12 @@ impl TrainEngine {
         self.loaded.macs()
     }
 
+    /// Whether any kernel of an update multiplies on the device's matrix units.
+    pub(super) fn uses_matrix_units(&self) -> bool {
+        let sum = self.sum.iter().flat_map(|(start, add)| [start, add]);
+        sum.chain([&self.loaded.program, &self.update]).any(Program::uses_matrix_units)
+    }
+
     /// The queue of updates, for whoever times it.
     pub(super) fn submitter(&mut self) -> &mut Submitter {
         &mut self.loaded.submitter

@@ -2,7 +2,7 @@
 
 use crate::Needs::{Device, Nothing};
 use crate::Test;
-use crate::support::{finish, keys, program, run, word};
+use crate::support::{finish, keys, program, run, sample, word};
 use serde_json::Value;
 use std::fs;
 
@@ -12,10 +12,11 @@ pub const TESTS: &[Test] = &[
     ("without_timestamps_layers_are_empty", Device, without_timestamps_layers_are_empty),
     ("text_shows_every_layer_and_direction", Device, text_shows_every_layer_and_direction),
     ("roofline_and_sweep_are_added_when_asked_for", Device, roofline_and_sweep_are_added_when_asked_for),
+    ("robust_access_can_be_left_out", Device, robust_access_can_be_left_out),
     ("what_does_not_fit_the_device_is_5", Device, what_does_not_fit_the_device_is_5),
 ];
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "adapter",
     "driver",
     "model",
@@ -28,6 +29,8 @@ const KEYS: [&str; 13] = [
     "first_step_s",
     "peak_gpu_bytes",
     "layers",
+    "matrix_units",
+    "compile_s",
     "host_ms_per_step",
 ];
 
@@ -71,9 +74,11 @@ fn measure(arguments: &[&str]) -> Value {
     assert!(0.0 < p10 && p10 <= median && median <= p90, "{step}");
     let expected = 3.0 / median * 1e3;
     assert!((number(&json["images_per_s"]) / expected - 1.0).abs() < 1e-6, "{json}");
-    for key in ["gflops", "first_step_s", "host_ms_per_step"] {
+    assert_eq!(json["matrix_units"], Value::Bool(false), "is this a device with matrix units that multiply f32?");
+    for key in ["gflops", "first_step_s", "compile_s", "host_ms_per_step"] {
         assert!(number(&json[key]) > 0.0, "{key}: {json}");
     }
+    assert!(number(&json["compile_s"]) <= number(&json["first_step_s"]), "{json}");
     assert!(number(&json["first_step_s"]) * 1e3 > p10 / 2.0 && json["peak_gpu_bytes"].as_u64() > Some(300_000), "{json}");
     json
 }
@@ -82,7 +87,9 @@ fn measure(arguments: &[&str]) -> Value {
 fn sum_of_layers(json: &Value) -> f64 {
     let layers = json["layers"].as_array().unwrap();
     for layer in layers {
-        assert_eq!(keys(layer), ["name", "pass", "ms", "gflops"]);
+        assert_eq!(keys(layer), ["name", "pass", "ms", "gflops", "kernel"]);
+        let mut kernels = text(layer, "kernel").split(" + ");
+        assert!(kernels.all(|name| name.split("::").filter(|part| !part.is_empty()).count() == 2), "{layer}");
         assert!(number(&layer["ms"]) >= 0.0 && number(&layer["gflops"]) >= 0.0, "{layer}");
     }
     layers.iter().map(|layer| number(&layer["ms"])).sum()
@@ -111,6 +118,17 @@ fn training_and_inference_have_the_documented_keys() {
         // The machine may be busy with something else at one of the two times.
         let (sum, step) = (sum_of_layers(&json), number(&json["ms_per_step"]["median"]));
         assert!(sum > step / 20.0 && sum < step * 20.0, "layers {sum} ms, step {step} ms");
+        let kernel_of = |name: &str, pass: &str| {
+            let layers = json["layers"].as_array().unwrap();
+            layers.iter().find(|layer| text(layer, "name") == name && text(layer, "pass") == pass).map(|layer| text(layer, "kernel"))
+        };
+        let forward = kernel_of("2.2", "forward").unwrap();
+        assert!(forward.starts_with("conv2d_") && forward.ends_with("::forward"), "{forward}");
+        if mode == "train" {
+            let weight = kernel_of("2.2", "backward_weight").unwrap();
+            assert!(weight.contains("::backward_weight + conv2d_reduce::"), "{weight}");
+            assert!(kernel_of("all parameters", "update").is_some());
+        }
         let passes: Vec<&str> = json["layers"].as_array().unwrap().iter().map(|layer| text(layer, "pass")).collect();
         for pass in ["forward", "backward", "backward_input", "backward_weight", "update"] {
             assert_eq!(passes.contains(&pass), mode == "train" || pass == "forward", "{pass} in {mode}");
@@ -128,6 +146,26 @@ fn without_timestamps_layers_are_empty() {
     assert!(ran.stderr.contains("no timestamps"), "{ran}");
     let ran = bench(&[]);
     assert!(ran.stdout.contains("Conv2d") && ran.stderr.contains("no timestamps"), "{ran}");
+}
+
+fn robust_access_can_be_left_out() {
+    let bench = |value: &str| {
+        let line = ["bench", "--json", "--mode", "infer", "--batch-size", "2", "--steps", "2"];
+        finish(&program(&line).env("NIN_WGPU_ROBUST_ACCESS", value).output().unwrap())
+    };
+    let unknown = bench("no").fails(2);
+    assert!(unknown.contains("NIN_WGPU_ROBUST_ACCESS=no is not on or off"), "{unknown}");
+    assert!(bench("on").done().json().get("robust_access").is_none());
+    let backend = run(&["devices", "--json"]).done().json()[0]["backend"].clone();
+    let ran = bench("off");
+    if backend != "vulkan" {
+        assert!(ran.fails(1).contains("only Vulkan"), "{ran}");
+        return;
+    }
+    assert_eq!(ran.done().json()["robust_access"], false);
+    let answer =
+        |value: &str| finish(&program(&["infer", "--json", &sample()]).env("NIN_WGPU_ROBUST_ACCESS", value).output().unwrap()).done();
+    assert_eq!(answer("off").json(), answer("on").json());
 }
 
 fn text_shows_every_layer_and_direction() {

@@ -2,7 +2,7 @@
 
 use crate::Needs::{Device, Half};
 use crate::Test;
-use crate::support::{finish, keys, metrics, mini_fashion, program, run, sample, small_run, tensors, word};
+use crate::support::{Ran, finish, keys, metrics, mini_fashion, program, run, sample, small_run, tensors, word};
 use std::fs;
 use std::path::Path;
 
@@ -14,6 +14,8 @@ pub const TESTS: &[Test] = &[
     ("without_f16_mixed_is_5_and_says_what_is_missing", Device, without_f16_mixed_is_5_and_says_what_is_missing),
     ("kernels_for_matrix_units_learn_alike", Half, kernels_for_matrix_units_learn_alike),
     ("what_computes_wrongly_is_left_out_with_a_warning", Half, what_computes_wrongly_is_left_out_with_a_warning),
+    ("matrix_units_that_end_their_process_cost_a_warning", Half, matrix_units_that_end_their_process_cost_a_warning),
+    ("matrix_units_that_end_their_process_fail_the_check", Half, matrix_units_that_end_their_process_fail_the_check),
     ("weights_in_half_precision_are_half_as_large", Device, weights_in_half_precision_are_half_as_large),
 ];
 
@@ -113,6 +115,7 @@ fn bench_measures_mixed() {
         let line = ["bench", "-q", "--json", "--batch-size", "16", "--steps", "2", "--precision", precision, "--mode", mode];
         let json = run(&line).done().json();
         assert_eq!(json["precision"], precision);
+        assert!(json.get("fallback").is_none(), "{json}");
         number(&json, "peak_gpu_bytes")
     };
     for mode in ["train", "infer"] {
@@ -160,15 +163,70 @@ fn what_computes_wrongly_is_left_out_with_a_warning() {
     let (out, data) = (word(folder.path().join("run")), mini_fashion());
     let with_fault = |fault: &str, line: &[&str]| finish(&program(line).env("NIN_WGPU_HALF_FAULT", fault).output().unwrap());
     let bench = ["bench", "--json", "--batch-size", "4", "--steps", "1", "--precision", "mixed"];
-    for (fault, precision, warning) in [("matrix_units", "mixed", "matrix units of"), ("storage", "f32", "going on in f32")] {
+    let faults =
+        [("matrix_units", "mixed", "matrix units of", "without matrix units: "), ("storage", "f32", "going on in f32", "in f32: ")];
+    for (fault, precision, warning, fallback) in faults {
         let ran = with_fault(fault, &bench).done();
-        assert_eq!(ran.json()["precision"], precision);
+        let json = ran.json();
+        assert_eq!(json["precision"], precision);
+        let why = json["fallback"].as_str().unwrap_or_else(|| panic!("no fallback: {json}"));
+        assert!(why.starts_with(fallback) && why.contains("planted by NIN_WGPU_HALF_FAULT"), "{json}");
         assert!(ran.stderr.contains("warning: ") && ran.stderr.contains(warning), "{ran}");
     }
     // A run keeps its precision.
     run(&small_run(&data, &["--precision", "mixed", "--epochs", "1", "--out", &out])).done();
     let ran = with_fault("storage", &["train", "--resume", &out]);
     assert!(ran.fails(8).contains("precision"), "{ran}");
+}
+
+/// With kernels for matrix units in emulation, and a fault planted in the process in which they are tried.
+fn on_emulated_units(fault: &str, line: &[&str]) -> Ran {
+    finish(&program(line).env("NIN_WGPU_MATRIX_UNITS", "emulated").env("NIN_WGPU_HALF_FAULT", fault).output().unwrap())
+}
+
+fn matrix_units_that_end_their_process_cost_a_warning() {
+    let bench = ["bench", "--json", "--mode", "infer", "--batch-size", "4", "--steps", "1", "--precision", "mixed"];
+    let kernels = |json: &serde_json::Value| json["layers"].to_string();
+    let has_layers = |json: &serde_json::Value| !json["layers"].as_array().unwrap().is_empty();
+    let right = on_emulated_units("", &bench).done();
+    let json = right.json();
+    assert!(json.get("fallback").is_none() && json["matrix_units"] == false && !right.stderr.contains("warning: "), "{right}");
+    assert!(!has_layers(&json) || kernels(&json).contains("conv2d_emulated_"), "{json}");
+    let signal = if cfg!(unix) { "(signal 6)" } else { "(" };
+    let crashed = format!("the driver ended the process {signal}");
+    for (fault, why) in [("matrix_units_crash", crashed.as_str()), ("matrix_units_hang", "the driver did not come back within 2 s")] {
+        let ran = on_emulated_units(fault, &bench).done();
+        let json = ran.json();
+        let warned = ran.stderr.lines().any(|line| line.starts_with("warning: the matrix units of ") && line.contains(why));
+        assert!(warned, "{ran}");
+        let fallback = json["fallback"].as_str().unwrap_or_else(|| panic!("no fallback: {json}"));
+        assert!(fallback.starts_with("without matrix units: ") && fallback.contains(why), "{json}");
+        assert_eq!((&json["precision"], &json["matrix_units"]), (&"mixed".into(), &false.into()), "{json}");
+        assert!(!kernels(&json).contains("conv2d_emulated_"), "{json}");
+    }
+    // What is planted is not kept, and text says as much.
+    assert!(on_emulated_units("", &bench).done().json().get("fallback").is_none());
+    let line: Vec<&str> = bench.into_iter().filter(|word| *word != "--json").collect();
+    let text = on_emulated_units("matrix_units_crash", &line).done();
+    assert!(text.stdout.lines().any(|line| line.starts_with("fallback") && line.contains(&crashed)), "{text}");
+    // Where there are no units, no process tries them.
+    let without =
+        finish(&program(&bench).env("NIN_WGPU_MATRIX_UNITS", "off").env("NIN_WGPU_HALF_FAULT", "matrix_units_crash").output().unwrap());
+    let without = without.done();
+    assert!(without.json().get("fallback").is_none() && !without.stderr.contains("warning: "), "{without}");
+    let unknown = on_emulated_units("matrix_unit", &bench).fails(2);
+    assert!(unknown.contains("NIN_WGPU_HALF_FAULT=matrix_unit is not "), "{unknown}");
+}
+
+fn matrix_units_that_end_their_process_fail_the_check() {
+    let ran = on_emulated_units("matrix_units_crash", &["check", "--quick"]);
+    assert_eq!(ran.code, Some(8), "{ran}");
+    assert!(ran.stdout.contains("FAIL matrix units: the driver ended the process ("), "{ran}");
+    assert!(ran.stdout.contains("FAIL: 1 of "), "the others are right: {ran}");
+    let ran = on_emulated_units("", &["check", "--quick", "--json"]).done();
+    let json = ran.json();
+    let verdicts = json["verdicts"].as_array().unwrap();
+    assert_eq!((&verdicts[0]["layer"], &verdicts[0]["verdict"]), (&"matrix units".into(), &"pass".into()), "{json}");
 }
 
 fn weights_in_half_precision_are_half_as_large() {

@@ -161,7 +161,7 @@ fn devices_have_the_documented_keys() {
     let devices = devices.as_array().unwrap();
     assert!(!devices.is_empty());
     for (index, device) in devices.iter().enumerate() {
-        assert_eq!(crate::support::keys(device), ["index", "name", "backend", "type", "driver", "limits", "features"]);
+        assert_eq!(crate::support::keys(device), ["index", "name", "backend", "type", "driver", "limits", "features", "cores"]);
         assert_eq!(device["index"], index);
         assert!(device["limits"]["max_storage_buffer_binding_size"].as_u64() >= Some(128 << 20));
         assert!(device["features"].is_array());

@@ -4,7 +4,9 @@
 use crate::kernels::{CLASSES, half_trial, run_all, run_all_as, run_on_emulated_units};
 use crate::{Device, trial};
 use libtest_mimic::Trial;
-use nin_wgpu::graph::{Case, Graph, Op, Tolerance, ValueKind};
+use nin_wgpu::gpu::Gpu;
+use nin_wgpu::gpu::verify::run_outputs;
+use nin_wgpu::graph::{Case, Graph, Lowering, Op, Tolerance, ValueKind};
 use nin_wgpu::kernels::{DeviceClass, Step, Target};
 use nin_wgpu::ops::conv2d::{Direction, ShapeCase, exact_case, exact_half_case, real_case};
 use nin_wgpu::ops::{Add, Relu, ReluBackward};
@@ -28,6 +30,8 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
         Trial::test("conv_shapes::list", move || {
             (count >= SHAPES_AT_LEAST).then_some(()).ok_or_else(|| format!("{count} shapes, expected {SHAPES_AT_LEAST}").into())
         }),
+        trial(device, "conv_shapes::many_splits", many_splits),
+        half_trial(device, "conv_shapes in f16::many_splits", many_splits_in_half),
         trial(device, "large::over_65535_workgroups", |gpu| run_all(gpu, gpu.target().class, large_cases())),
         Trial::test("large::baseline_limit", || refuses_large_tensors(&Target::baseline(DeviceClass::Cpu)).map_err(Into::into)),
         trial(device, "large::adapter_limit", |gpu| refuses_large_tensors(gpu.target())),
@@ -53,6 +57,53 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
         run_on_emulated_units(gpu, some.iter().flat_map(half_cases).collect())
     }));
     trials
+}
+
+/// Shapes whose reductions GPUs split so often that several lanes add up the parts of a result: of forward and the input
+/// gradient, of the weight gradient, of the weight gradient of a first layer. Their results are no whole number of workgroups.
+fn shapes_of_many_splits() -> [ShapeCase; 3] {
+    let shape = |batch, input, outputs| ShapeCase { batch, input, outputs, window: Window::square(3, 1, 1) };
+    [shape(1, [260, 5, 5], 260), shape(2, [8, 33, 35], 12), shape(3, [1, 29, 31], 20)]
+}
+
+fn many_splits(gpu: &Gpu) -> Result<(), String> {
+    let mut spread = Vec::new();
+    for class in [DeviceClass::Integrated, DeviceClass::Discrete] {
+        let target = Target { class, filling_workgroups: class.filling_workgroups(), ..gpu.target().clone() };
+        for case in shapes_of_many_splits().iter().flat_map(|shape| cases(&(class_name(class).into(), *shape)).collect::<Vec<_>>()) {
+            spread.extend(spread_kernel(&target, &case));
+            let bits = || -> Result<Vec<Vec<u32>>, String> {
+                let outputs = run_outputs(gpu, &target, &case).map_err(|error| error.to_string())?;
+                Ok(outputs.iter().map(|output| output.iter().map(|value| value.to_bits()).collect()).collect())
+            };
+            if bits()? != bits()? {
+                return Err(format!("{}: other bits the second time", case.name));
+            }
+        }
+        run_all(gpu, class, shapes_of_many_splits().iter().flat_map(|shape| cases(&("".into(), *shape)).collect::<Vec<_>>()).collect())?;
+    }
+    spread.sort_unstable();
+    spread.dedup();
+    let all = ["reduce_forward_spread", "reduce_input_spread", "reduce_partials_spread"];
+    if spread == all { Ok(()) } else { Err(format!("of the kernels for many splits, only {spread:?} ran")) }
+}
+
+fn many_splits_in_half(gpu: &Gpu) -> Result<(), String> {
+    let cases = shapes_of_many_splits().iter().flat_map(|shape| half_cases(&("".into(), *shape)).collect::<Vec<_>>()).collect();
+    run_all_as(gpu, DeviceClass::Discrete, cases, Element::F16)
+}
+
+fn class_name(class: DeviceClass) -> &'static str {
+    CLASSES.iter().find(|(other, _)| *other == class).map_or("", |(_, name)| name)
+}
+
+/// The kernel that adds up parts in several lanes, where a case has one.
+fn spread_kernel(target: &Target, case: &Case) -> Option<&'static str> {
+    let inputs: Vec<&Fact> = case.inputs.iter().map(|(fact, _)| fact).collect();
+    let outputs = case.op.outputs(&inputs).ok()?;
+    let is_read = vec![true; outputs.len()];
+    let lowered = case.op.lower(&Lowering { target, inputs, outputs: outputs.iter().collect(), is_read, in_place: false });
+    lowered.dispatches.iter().map(|dispatch| dispatch.kernel.entry).find(|entry| entry.ends_with("_spread"))
 }
 
 /// The cases of a shape, named after it.

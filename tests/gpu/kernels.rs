@@ -3,11 +3,13 @@
 use crate::{Device, trial};
 use libtest_mimic::Trial;
 use nin_wgpu::gpu::Gpu;
-use nin_wgpu::gpu::verify::run_case;
-use nin_wgpu::graph::Case;
-use nin_wgpu::kernels::{DeviceClass, MatrixUnits, Target};
+use nin_wgpu::gpu::verify::{check_layers, run_case};
+use nin_wgpu::graph::{Case, Lowered, Lowering, Op, Operand, Tolerance};
+use nin_wgpu::kernels::{Binding, BindingKind, DeviceClass, Dispatch, Kernel, MatrixUnits, Step, Target};
 use nin_wgpu::ops::{Layer, REGISTRY};
-use nin_wgpu::shape::Element;
+use nin_wgpu::shape::{Element, Fact, ShapeError};
+use nin_wgpu::tensor::Tensor;
+use std::sync::Arc;
 
 pub const CLASSES: [(DeviceClass, &str); 3] =
     [(DeviceClass::Cpu, "cpu"), (DeviceClass::Integrated, "integrated"), (DeviceClass::Discrete, "discrete")];
@@ -20,6 +22,7 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
             trials.push(trial(device, name, move |gpu| run_all(gpu, class, (layer.cases)(false))));
         }
     }
+    trials.push(trial(device, "self-check::a kernel that does not compile fails its cases alone", broken_kernel));
     trials.push(half_trial(device, "registry in f16::conv2d::emulated matrix units", |gpu| {
         run_on_emulated_units(
             gpu,
@@ -91,4 +94,63 @@ fn run_with(gpu: &Gpu, targets: &[Target], cases: Vec<Case>, element: Element) -
     } else {
         Err(format!("{} of {count} failed:\n{}", failed.len(), failed[..failed.len().min(10)].join("\n")))
     }
+}
+
+/// Reads what its shader does not have.
+static BROKEN: Kernel = Kernel {
+    module: "broken",
+    entry: "main",
+    source: "@group(0) @binding(1) var<storage, read_write> y: array<f32>; @compute @workgroup_size(1) fn main() { y[0] = nowhere; }",
+    workgroup_size: [1, 1, 1],
+    workgroup_bytes: 0,
+    divisible: false,
+    subgroups: false,
+    f16: false,
+    matrices: false,
+    half: None,
+    bindings: &[Binding { index: 1, name: "y", kind: BindingKind::ReadWrite, element: Element::F32 }],
+};
+
+/// Copies its input with a kernel that no driver takes.
+#[derive(Debug)]
+struct Broken;
+
+impl Op for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+
+    fn outputs(&self, inputs: &[&Fact]) -> Result<Vec<Fact>, ShapeError> {
+        Ok(vec![inputs[0].clone()])
+    }
+
+    fn lower(&self, _: &Lowering<'_>) -> Lowered {
+        Dispatch { kernel: &BROKEN, params: Vec::new(), buffers: vec![Operand::Output(0)], workgroups: 1 }.into()
+    }
+
+    fn reference(&self, inputs: &[Tensor], _: &Step) -> Vec<Tensor> {
+        inputs.to_vec()
+    }
+}
+
+fn broken_kernel(gpu: &Gpu) -> Result<(), String> {
+    let of_relu = |quick: bool| REGISTRY.iter().filter(|layer| layer.name == "relu").flat_map(|layer| (layer.cases)(quick)).collect();
+    let broken = |quick: bool| -> Vec<Case> {
+        let relu = REGISTRY.iter().find(|layer| layer.name == "relu").map(|layer| (layer.cases)(quick)).unwrap_or_default();
+        let case = |case: Case| Case { op: Arc::new(Broken), inputs: case.inputs[..1].to_vec(), tolerance: vec![Tolerance::Exact], ..case };
+        relu.into_iter().take(2).map(case).collect()
+    };
+    let nothing = |_: bool| Vec::new();
+    let layers =
+        [Layer { name: "broken", cases: broken, half_cases: nothing }, Layer { name: "relu", cases: of_relu, half_cases: nothing }];
+    let verdicts = check_layers(gpu, &layers, true, &mut |_| ()).map_err(|error| error.to_string())?;
+    let [broken, relu @ ..] = &verdicts[..] else { return Err("no verdicts".into()) };
+    let names_it = |line: &String| line.contains("broken") && line.contains("nowhere");
+    if (broken.layer.as_str(), broken.cases, broken.failed.len()) != ("broken", 2, 2) || !broken.failed.iter().all(names_it) {
+        return Err(format!("{broken:?}"));
+    }
+    if relu.is_empty() || relu.iter().any(|verdict| verdict.cases == 0 || !verdict.failed.is_empty()) {
+        return Err(format!("{relu:?}"));
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Tests that need a device. Without one they are reported as ignored, never as passed.
 
 mod conv_shapes;
+mod differences;
 mod golden_ops;
 mod kernels;
 mod memory;
@@ -10,6 +11,7 @@ mod onnx;
 mod optimizers;
 mod pools;
 mod resume;
+mod roofline;
 mod sheets;
 mod training;
 mod tuner;
@@ -49,8 +51,10 @@ fn main() {
     trials.extend(optimizers::trials(device.as_ref()));
     trials.extend(onnx::trials(device.as_ref()));
     trials.extend(resume::trials(device.as_ref()));
+    trials.extend(roofline::trials(device.as_ref()));
     trials.extend(sheets::trials(device.as_ref()));
     trials.extend(training::trials(device.as_ref()));
+    trials.extend(differences::trials(device.as_ref()));
     trials.extend(tuner::trials(device.as_ref()));
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -4,11 +4,11 @@
 use crate::kernels::CLASSES;
 use crate::{Device, trial};
 use libtest_mimic::Trial;
-use nin_wgpu::gpu::Gpu;
-use nin_wgpu::gpu::tuner::{Candidate, Finding, Identity, TuneOptions, TuningCache, Verdict, faults, problems, tune};
+use nin_wgpu::gpu::tuner::{Candidate, Finding, Identity, Tried, TuneOptions, TuningCache, Verdict, faults, problems, tune};
 use nin_wgpu::gpu::verify::{run_case, run_outputs};
-use nin_wgpu::graph::{Case, Lowered};
-use nin_wgpu::kernels::{Choice, Choices, DeviceClass, MatrixUnits, Problem, Target};
+use nin_wgpu::gpu::{Gpu, OpenOptions};
+use nin_wgpu::graph::{Case, Lowered, Operand};
+use nin_wgpu::kernels::{Binding, BindingKind, Choice, Choices, DeviceClass, Dispatch, Kernel, MatrixUnits, Problem, Target};
 use nin_wgpu::models::{InputOptions, Model, Purpose, Training, compile};
 use nin_wgpu::ops::conv2d::{Direction, ShapeCase, Task, exact_case, exact_half_case, real_case};
 use nin_wgpu::passes::CompileOptions;
@@ -21,6 +21,9 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
     vec![
         trial(device, "tuner::planted_faults_never_win_and_never_stop_it", planted_faults_never_win),
         trial(device, "tuner::subtle_faults_never_win", subtle_faults_never_win),
+        trial(device, "tuner::a_single_wrong_element_is_found", a_single_wrong_element_is_found),
+        trial(device, "tuner::without_room_for_a_copy_it_compares_all_the_same", |_| without_room_for_a_copy()),
+        trial(device, "tuner::a_crash_in_compiling_ahead_ends_compiling_ahead", a_crash_in_compiling_ahead),
         trial(device, "tuner::every_candidate_is_right", every_candidate_is_right),
         trial(device, "tuner::a_cached_choice_gives_the_same_bits", a_cached_choice_gives_the_same_bits),
         trial(device, "tuner::what_never_returned_is_not_tried_again", what_never_returned_is_not_tried_again),
@@ -140,6 +143,114 @@ fn subtle_faults_never_win(gpu: &Gpu) -> Result<(), String> {
         expect(matches!(tried.verdict, Verdict::Wrong(_)), format!("{}: {}", tried.candidate, tried.verdict))?;
     }
     run(gpu, gpu.target(), &case, Element::F32)
+}
+
+/// Kernels that change the last word of what the rules' kernels leave: by the last bit of its upper half, or to NaN.
+macro_rules! changes_the_last_word {
+    ($module:literal, $change:literal) => {
+        Kernel {
+            module: $module,
+            entry: "main",
+            source: concat!(
+                "@group(0) @binding(0) var<storage, read_write> y: array<u32>;\n",
+                "@compute @workgroup_size(1) fn main() { let last = arrayLength(&y) - 1u; y[last] ",
+                $change,
+                "; }"
+            ),
+            workgroup_size: [1, 1, 1],
+            workgroup_bytes: 0,
+            divisible: false,
+            subgroups: false,
+            f16: false,
+            matrices: false,
+            half: None,
+            bindings: &[Binding { index: 0, name: "y", kind: BindingKind::ReadWrite, element: Element::F32 }],
+        }
+    };
+}
+static LAST_BIT: Kernel = changes_the_last_word!("planted_last_bit", "^= 0x10000u");
+static LAST_NAN: Kernel = changes_the_last_word!("planted_last_nan", "= 0x7fc07fc0u");
+
+/// What the rules' kernels compute, with the last word of the first output changed and some scratch memory more.
+fn with_last_word(rules: &Lowered, kernel: &'static Kernel, scratch: u64) -> Candidate {
+    let mut lowered = rules.clone();
+    lowered.dispatches.push(Dispatch { kernel, params: Vec::new(), buffers: vec![Operand::Output(0)], workgroups: 1 });
+    if scratch > 0 {
+        lowered.scratch.push(scratch);
+    }
+    Candidate { name: kernel.module.into(), choice: None, lowered }
+}
+
+/// Two million results in four channels: more than are compared at once.
+fn large_problem(element: Element) -> Problem {
+    let shape = ShapeCase { batch: 2, input: [4, 512, 513], outputs: 4, window: Window::square(1, 1, 0) };
+    Problem { element, ..problem_of(&shape, Direction::Forward(false)) }
+}
+
+fn expect_last_element(problem: &Problem, tried: &Tried) -> Result<(), String> {
+    let Verdict::Wrong(why) = &tried.verdict else { return Err(format!("{}: {}", tried.candidate, tried.verdict)) };
+    let [_, h, w] = problem.input;
+    let last = problem.batch * h * w * problem.outputs - 1;
+    // NaN is put into both halves of a word.
+    let first = if problem.element == Element::F16 && tried.candidate == LAST_NAN.module { last - 1 } else { last };
+    expect(why.starts_with(&format!("element {first} of output 0: got ")) && why.contains(", the rules' kernel gave "), why)?;
+    expect(why.contains(&format!("; {} of {} elements differ", last - first + 1, last + 1)), why)
+}
+
+fn a_single_wrong_element_is_found(gpu: &Gpu) -> Result<(), String> {
+    let plant = |rules: &Lowered| [&LAST_BIT, &LAST_NAN].map(|kernel| with_last_word(rules, kernel, 0)).to_vec();
+    for element in elements(gpu) {
+        let folder = tempfile::tempdir().unwrap();
+        let problem = large_problem(*element);
+        let options = TuneOptions { budget: Duration::from_secs(300), plant: Some(&plant), ..TuneOptions::quick() };
+        let found = find(gpu, std::slice::from_ref(&problem), folder.path(), &options)?;
+        let planted: Vec<_> = found[0].tried.iter().filter(|tried| tried.candidate.starts_with("planted")).collect();
+        expect(planted.len() == 2 && found[0].rules_ms.is_some(), format!("{found:?}"))?;
+        planted.into_iter().try_for_each(|tried| expect_last_element(&problem, tried))?;
+    }
+    Ok(())
+}
+
+/// Memory for inputs, outputs and little more, and then for a copy of the outputs, but not for a candidate's scratch beside
+/// it: either way results are compared, in full.
+fn without_room_for_a_copy() -> Result<(), String> {
+    const SCRATCH: u64 = 3 << 20;
+    let problem = large_problem(Element::F32);
+    let task = Task::new(&problem).ok_or("no task")?;
+    let bytes: u64 = task.inputs.iter().chain(&task.outputs).map(nin_wgpu::shape::Fact::bytes).sum();
+    let copy: u64 = task.outputs.iter().map(nin_wgpu::shape::Fact::bytes).sum();
+    for (room, scratch) in [(copy / 2, 0), (copy + SCRATCH / 2, SCRATCH)] {
+        let folder = tempfile::tempdir().unwrap();
+        // Kernels without scratch memory of their own.
+        let options = OpenOptions { class: Some(DeviceClass::Discrete), memory_budget: Some(bytes + room), ..Default::default() };
+        let gpu = Gpu::open(&options).map_err(|error| error.to_string())?;
+        let plant = |rules: &Lowered| vec![with_last_word(rules, &LAST_BIT, scratch)];
+        let options = TuneOptions { budget: Duration::from_secs(300), plant: Some(&plant), ..TuneOptions::quick() };
+        let found = find(&gpu, std::slice::from_ref(&problem), folder.path(), &options)?;
+        expect(found[0].rules_ms.is_some(), format!("{found:?}"))?;
+        let planted = found[0].tried.iter().find(|tried| tried.candidate.starts_with("planted")).ok_or("nothing was planted")?;
+        expect_last_element(&problem, planted)?;
+        let right = found[0].tried.iter().filter(|tried| !tried.is_refused()).count();
+        expect(right > 1, format!("only the rules' own kernel is right: {found:?}"))?;
+    }
+    Ok(())
+}
+
+/// No candidate is to blame, and none is left out: they are compiled one by one from then on.
+fn a_crash_in_compiling_ahead(gpu: &Gpu) -> Result<(), String> {
+    let folder = tempfile::tempdir().unwrap();
+    let [lost, other] = [problem(Direction::Forward(true)), problem(Direction::BackwardWeight)];
+    let cache = open(gpu, folder.path());
+    std::fs::create_dir_all(folder.path()).unwrap();
+    let trying = serde_json::json!({ "problem": lost, "candidate": "compiling" });
+    std::fs::write(cache.path().with_extension("trying"), trying.to_string()).unwrap();
+    let options = TuneOptions { budget: Duration::from_secs(300), ..TuneOptions::quick() };
+    let found = find(gpu, &[lost.clone(), other], folder.path(), &options)?;
+    expect(found.len() == 2 && found.iter().all(|finding| finding.rules_ms.is_some()), format!("{found:?}"))?;
+    expect(found.iter().flat_map(|finding| &finding.tried).all(|tried| tried.verdict != Verdict::Lost), format!("{found:?}"))?;
+    let cache = open(gpu, folder.path());
+    expect(cache.lost_candidates().collect::<Vec<_>>() == [(&lost, "compiling")], "the crash is not kept")?;
+    expect(!cache.has_open_trial(), "a trial is left open")
 }
 
 fn run(gpu: &Gpu, target: &Target, case: &Case, element: Element) -> Result<(), String> {

@@ -7,6 +7,7 @@ mod fetch;
 #[path = "../loopback.rs"]
 mod loopback;
 mod memory;
+mod memory_model;
 mod schedules;
 mod shaders;
 mod summary;

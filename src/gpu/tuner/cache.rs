@@ -193,6 +193,11 @@ impl TuningCache {
         of_candidate().any(|lost| lost.problem == *problem) || of_candidate().count() >= 2
     }
 
+    /// Whether anything of this name was ever lost, for whatever problem.
+    pub(super) fn was_ever_lost(&self, candidate: &str) -> bool {
+        self.lost.iter().any(|lost| lost.candidate == candidate)
+    }
+
     /// Notes that a candidate is about to be tried, so that it stays known should the process not survive.
     pub(super) fn begin_trial(&self, problem: &Problem, candidate: &str) -> io::Result<()> {
         let lost = Lost { problem: problem.clone(), candidate: candidate.to_string() };
@@ -351,6 +356,7 @@ mod tests {
         // One that was lost twice is not tried anywhere.
         let cache = lose(2, "a");
         assert!(cache.is_lost(&problem(3), "a") && !cache.is_lost(&problem(3), "b"));
+        assert!(cache.was_ever_lost("a") && !cache.was_ever_lost("b"));
         // What the user stopped is no candidate's fault, nor is what was never begun.
         cache.begin_trial(&problem(4), "b").unwrap();
         cache.cancel_trial();

@@ -5,7 +5,8 @@
 //!
 //! 1. The rules' own kernel computes whole numbers whose sums are exact in every order. A sample of its results, the first
 //!    and the last among them, must equal sums made on the host in double precision.
-//! 2. Every candidate computes the same whole numbers. Each element of its result must equal that of the rules' kernel.
+//! 2. Every candidate computes the same whole numbers. Each element of its result must equal that of the rules' kernel,
+//!    of which the device keeps a copy: a kernel counts the elements that differ.
 //!    An index, a padding, a lost or a doubled product that is wrong anywhere in the result shows here, whatever the order
 //!    of summation; and a reference of every element in double precision, which would take minutes, is not needed: the
 //!    rules' kernels are those that `check` and the test suite prove.
@@ -16,25 +17,32 @@
 //! Candidates that do not compile, do not fit, or take longer than a limit are left out. One that never returns, or takes
 //! the process with it, cannot be stopped from within: [`TuningCache`] remembers what is being tried, so that the next
 //! process leaves it out, and a [`Watchdog`] can end this one.
+//!
+//! The candidates of all problems are compiled first, in parallel. Should the process end in that, no candidate is known to
+//! blame: from then on each is compiled when its turn comes, under its own name, and the one to blame is found.
 
 mod cache;
+pub mod folder;
 pub mod faults;
+pub mod search;
 mod trial;
 mod watchdog;
 
 pub use cache::{Identity, TuningCache, TuningLock};
+pub use trial::whole_period;
 pub use watchdog::Watchdog;
 
 use super::{Gpu, GpuError};
 use crate::graph::{Graph, Lowered, Lowering};
-use crate::kernels::{Choice, Choices, Problem, Target};
+use crate::kernels::{Choice, Choices, Kernel, Problem, Target};
 use crate::ops::conv2d::Task;
 use crate::shape::Fact;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
-use trial::{Contender, Trial, Values, first_difference};
+use trial::{Contender, Trial, Values, is_lack_of_memory};
 
 /// A candidate is taken over the rules' only if its median time is below this share of theirs.
 const WINS_BELOW: f64 = 0.97;
@@ -233,12 +241,15 @@ pub fn tune(
     let deadline = Instant::now() + options.budget;
     cache.settle()?;
     let target = Target { choices: Arc::default(), ..gpu.target().for_runs(usize::MAX) };
-    for problem in problems {
+    let contests = problems.iter().filter_map(|problem| Contest::new(gpu, problem, &target, options, deadline));
+    let contests: Vec<Contest<'_>> = contests.collect();
+    if Instant::now() < deadline {
+        compile_ahead(gpu, &contests, cache, options)?;
+    }
+    for contest in &contests {
         if Instant::now() >= deadline {
             break;
         }
-        let Some(task) = Task::new(problem) else { continue };
-        let contest = Contest { gpu, problem, task: &task, target: &target, options, deadline };
         let decided = contest.decide(cache).inspect_err(|error| {
             // The disk's fault is not the candidate's.
             if matches!(error, TuneError::Cache(_)) {
@@ -252,6 +263,23 @@ pub fn tune(
     }
     options.watch(None);
     Ok(())
+}
+
+/// What compiling ahead is called in the cache while it goes on.
+const COMPILING: &str = "compiling";
+
+/// Compiles the kernels of all candidates in parallel. What a driver refuses is told again when that candidate's turn comes.
+fn compile_ahead(gpu: &Gpu, contests: &[Contest<'_>], cache: &TuningCache, options: &TuneOptions<'_>) -> Result<(), TuneError> {
+    let Some(first) = contests.first().filter(|_| !cache.was_ever_lost(COMPILING)) else { return Ok(()) };
+    let kernels = contests.iter().flat_map(|contest| contest.kernels(cache)).map(|kernel| (kernel.name(), kernel));
+    let kernels: Vec<&'static Kernel> = kernels.collect::<BTreeMap<_, _>>().into_values().collect();
+    let turns = kernels.len().div_ceil(rayon::current_num_threads()) as u32;
+    options.watch(Some(options.compile_limit * turns.max(1)));
+    cache.begin_trial(first.problem, COMPILING)?;
+    gpu.compile_each(&kernels);
+    gpu.check()?;
+    options.watch(None);
+    Ok(cache.end_trial()?)
 }
 
 impl TuneOptions<'_> {
@@ -268,8 +296,11 @@ impl TuneOptions<'_> {
 struct Contest<'a> {
     gpu: &'a Gpu,
     problem: &'a Problem,
-    task: &'a Task,
-    target: &'a Target,
+    task: Task,
+    /// What the rules choose.
+    rules: Choice,
+    /// That of the rules, what was planted, the others; without the first where there is no kernel for it.
+    candidates: Vec<Candidate>,
     options: &'a TuneOptions<'a>,
     deadline: Instant,
 }
@@ -292,29 +323,39 @@ impl Running {
 /// What the rounds are called in the cache while they run.
 const ROUNDS: &str = "measuring";
 
-impl Contest<'_> {
+impl<'a> Contest<'a> {
+    /// `None` for what is no problem of a convolution.
+    fn new(gpu: &'a Gpu, problem: &'a Problem, target: &Target, options: &'a TuneOptions<'a>, deadline: Instant) -> Option<Self> {
+        let task = Task::new(problem)?;
+        let choices = task.candidates(target, options.full);
+        let rules = choices.first()?.clone();
+        let candidates = candidates(problem, &task, target, choices, options.plant);
+        Some(Contest { gpu, problem, task, rules, candidates, options, deadline })
+    }
+
+    /// Of the candidates that may be tried.
+    fn kernels(&self, cache: &TuningCache) -> Vec<&'static Kernel> {
+        let candidates = self.candidates.iter().filter(|candidate| !cache.is_lost(self.problem, &candidate.name));
+        candidates.flat_map(|candidate| candidate.lowered.dispatches.iter().map(|dispatch| dispatch.kernel)).collect()
+    }
+
     /// Tries all candidates; `None` where the budget is spent before they can be compared.
     fn decide(&self, cache: &TuningCache) -> Result<Option<Finding>, TuneError> {
-        let choices = self.task.candidates(self.target, self.options.full);
-        let Some(rules) = choices.first().cloned() else { return Ok(None) };
+        let (rules, candidates) = (&self.rules, &self.candidates);
         let unmeasured = |verdict| Ok(Some(Finding::unmeasured(self.problem, rules.clone(), self.options.full, verdict)));
         if cache.is_lost(self.problem, &rules.to_string()) || cache.is_lost(self.problem, ROUNDS) {
             return unmeasured(Verdict::Lost);
         }
-        let mut trial = match Trial::new(self.gpu, self.task) {
+        let mut trial = match Trial::new(self.gpu, &self.task) {
             Ok(trial) => trial,
-            Err(error @ (GpuError::OutOfMemory(_) | GpuError::OverLimit { .. } | GpuError::OverBudget { .. })) => {
-                return unmeasured(Verdict::DoesNotFit(error.to_string()));
-            }
+            Err(error) if is_lack_of_memory(&error) => return unmeasured(Verdict::DoesNotFit(error.to_string())),
             Err(error) => return Err(error.into()),
         };
-        let candidates = self.candidates(choices);
-        if candidates.first().and_then(|candidate| candidate.choice.as_ref()) != Some(&rules) {
+        if candidates.first().and_then(|candidate| candidate.choice.as_ref()) != Some(rules) {
             return unmeasured(Verdict::DoesNotCompile(format!("there is no such kernel for {}", self.problem.element.name())));
         }
         let mut tried: Vec<Tried> = Vec::new();
         let mut running: Vec<Running> = Vec::new();
-        let mut expected = Vec::new();
         let mut limits = Limits::of_rules(self.options);
         for (index, candidate) in candidates.iter().enumerate() {
             if Instant::now() >= self.deadline {
@@ -325,10 +366,9 @@ impl Contest<'_> {
                 entry.verdict = Verdict::Lost;
             } else {
                 cache.begin_trial(self.problem, &candidate.name)?;
-                match self.check(&trial, &candidate.lowered, &expected, &limits)? {
-                    Ok((contender, outputs, seconds)) => {
+                match self.check(&mut trial, index, &limits)? {
+                    Ok((contender, seconds)) => {
                         if index == 0 {
-                            expected = outputs;
                             limits = Limits::beside(self.options, seconds, &candidate.lowered);
                         }
                         entry.ms = Some(seconds * 1e3);
@@ -348,71 +388,41 @@ impl Contest<'_> {
                 return unmeasured(tried.remove(0).verdict);
             }
         }
-        trial.fill(Values::Real);
+        trial.fill(Values::Real)?;
         cache.begin_trial(self.problem, ROUNDS)?;
         let is_measured = self.measure(&trial, &mut running, &limits, &mut tried)?;
-        let winner = if is_measured { self.winner(&trial, &running, &mut tried)? } else { None };
+        let winner = if is_measured { winner(&mut trial, &running, &mut tried)? } else { None };
         self.options.watch(None);
         cache.end_trial()?;
         let Some(winner) = winner else { return Ok(None) };
         let Some(choice) = candidates[winner].choice.clone() else { return Ok(None) };
         let (rules_ms, ms) = (tried[0].ms, tried[winner].ms);
-        Ok(Some(Finding { problem: self.problem.clone(), full: self.options.full, rules, rules_ms, choice, ms, tried }))
+        Ok(Some(Finding { problem: self.problem.clone(), full: self.options.full, rules: rules.clone(), rules_ms, choice, ms, tried }))
     }
 
-    /// That of the rules, what was planted, the others.
-    fn candidates(&self, choices: Vec<Choice>) -> Vec<Candidate> {
-        let (inputs, outputs): (Vec<&Fact>, Vec<&Fact>) = (self.task.inputs.iter().collect(), self.task.outputs.iter().collect());
-        let mut candidates: Vec<Candidate> = choices
-            .into_iter()
-            .filter_map(|choice| {
-                let choices = Arc::new(Choices([(self.problem.clone(), choice.clone())].into()));
-                let target = Target { choices, ..self.target.clone() };
-                let lowered = self.task.op.lower(&Lowering {
-                    target: &target,
-                    inputs: inputs.clone(),
-                    outputs: outputs.clone(),
-                    is_read: vec![true; outputs.len()],
-                    in_place: false,
-                });
-                let lowered = lowered.for_facts(&inputs, &outputs).ok()?;
-                Some(Candidate { name: choice.to_string(), choice: Some(choice), lowered })
-            })
-            .collect();
-        if let (Some(plant), Some(rules)) = (self.options.plant, candidates.first()) {
-            let planted = plant(&rules.lowered);
-            candidates.splice(1..1, planted);
-        }
-        candidates
-    }
-
-    /// Runs a candidate on whole numbers and compares it with `expected`, or where that is empty with the reference. What
-    /// is right comes back with its results and the seconds of the run.
-    #[allow(clippy::type_complexity)]
-    fn check(
-        &self,
-        trial: &Trial<'_>,
-        lowered: &Lowered,
-        expected: &[Vec<f32>],
-        limits: &Limits,
-    ) -> Result<Result<(Contender, Vec<Vec<f32>>, f64), Verdict>, TuneError> {
+    /// Runs a candidate on whole numbers and compares it with what the first left, or the first with the reference. What is
+    /// right comes back with the seconds of the run.
+    fn check(&self, trial: &mut Trial<'_>, index: usize, limits: &Limits) -> Result<Result<(Contender, f64), Verdict>, TuneError> {
         let limit = limits.compile + limits.run;
         self.options.watch(Some(limit));
         let started = Instant::now();
-        let contender = match trial.prepare(lowered, limits.scratch)? {
+        let contender = match trial.prepare(&self.candidates[index].lowered, limits.scratch)? {
             Ok(contender) => contender,
             Err(verdict) => return Ok(Err(verdict)),
         };
-        let outputs = trial.run(&contender)?;
+        trial.run(&contender)?;
         if started.elapsed() > limit {
             return Ok(Err(Verdict::TooSlow));
         }
-        let wrong = if expected.is_empty() { trial.compare_with_reference(&outputs).err() } else { first_difference(expected, &outputs) };
+        let wrong = if index == 0 { trial.compare_with_reference()?.err() } else { trial.difference()? };
         if let Some(why) = wrong {
             return Ok(Err(Verdict::Wrong(why)));
         }
+        if index == 0 {
+            trial.keep()?;
+        }
         let seconds = trial.seconds(&contender)?;
-        if seconds > limits.run.as_secs_f64() { Ok(Err(Verdict::TooSlow)) } else { Ok(Ok((contender, outputs, seconds))) }
+        if seconds > limits.run.as_secs_f64() { Ok(Err(Verdict::TooSlow)) } else { Ok(Ok((contender, seconds))) }
     }
 
     /// Times all that run in turns, so that what slows the device for a while slows all of them; false where the budget
@@ -444,27 +454,57 @@ impl Contest<'_> {
         }
         Ok(true)
     }
+}
 
-    /// The fastest that is clearly faster than the rules' and right on reals, else that of the rules, by its index.
-    fn winner(&self, trial: &Trial<'_>, running: &[Running], tried: &mut [Tried]) -> Result<Option<usize>, TuneError> {
-        let Some((rules, others)) = running.split_first() else { return Ok(None) };
-        let mut order: Vec<&Running> = others.iter().filter(|other| other.is_clearly_faster(rules)).collect();
-        order.sort_by(|a, b| a.median().total_cmp(&b.median()));
-        for contestant in order.into_iter().chain([rules]) {
-            let outputs = trial.run(&contestant.contender)?;
-            let again = trial.run(&contestant.contender)?;
-            let wrong = first_difference(&outputs, &again).map(|why| format!("two runs differ: {why}"));
-            match wrong.map_or_else(|| trial.compare_with_reference(&outputs), Err) {
-                Ok(()) => {
-                    tried[contestant.index].verdict = Verdict::Fastest;
-                    return Ok(Some(contestant.index));
-                }
-                Err(why) => tried[contestant.index].verdict = Verdict::Wrong(why),
-            }
-        }
-        // The rules' own kernel is wrong on reals. That is for `check` to say; nothing here may take its place.
-        Ok(Some(0))
+/// The choices as candidates, with what is planted behind that of the rules.
+fn candidates(problem: &Problem, task: &Task, target: &Target, choices: Vec<Choice>, plant: Option<Plant<'_>>) -> Vec<Candidate> {
+    let (inputs, outputs): (Vec<&Fact>, Vec<&Fact>) = (task.inputs.iter().collect(), task.outputs.iter().collect());
+    let mut candidates: Vec<Candidate> = choices
+        .into_iter()
+        .filter_map(|choice| {
+            let choices = Arc::new(Choices([(problem.clone(), choice.clone())].into()));
+            let target = Target { choices, ..target.clone() };
+            let lowered = task.op.lower(&Lowering {
+                target: &target,
+                inputs: inputs.clone(),
+                outputs: outputs.clone(),
+                is_read: vec![true; outputs.len()],
+                in_place: false,
+            });
+            let lowered = lowered.for_facts(&inputs, &outputs).ok()?;
+            Some(Candidate { name: choice.to_string(), choice: Some(choice), lowered })
+        })
+        .collect();
+    if let (Some(plant), Some(rules)) = (plant, candidates.first()) {
+        let planted = plant(&rules.lowered);
+        candidates.splice(1..1, planted);
     }
+    candidates
+}
+
+/// The fastest that is clearly faster than the rules' and right on reals, else that of the rules, by its index.
+fn winner(trial: &mut Trial<'_>, running: &[Running], tried: &mut [Tried]) -> Result<Option<usize>, TuneError> {
+    let Some((rules, others)) = running.split_first() else { return Ok(None) };
+    let mut order: Vec<&Running> = others.iter().filter(|other| other.is_clearly_faster(rules)).collect();
+    order.sort_by(|a, b| a.median().total_cmp(&b.median()));
+    for contestant in order.into_iter().chain([rules]) {
+        trial.run(&contestant.contender)?;
+        trial.keep()?;
+        trial.run(&contestant.contender)?;
+        let wrong = match trial.difference()? {
+            Some(why) => Some(format!("two runs differ: {why}")),
+            None => trial.compare_with_reference()?.err(),
+        };
+        match wrong {
+            None => {
+                tried[contestant.index].verdict = Verdict::Fastest;
+                return Ok(Some(contestant.index));
+            }
+            Some(why) => tried[contestant.index].verdict = Verdict::Wrong(why),
+        }
+    }
+    // The rules' own kernel is wrong on reals. That is for `check` to say; nothing here may take its place.
+    Ok(Some(0))
 }
 
 impl Running {

@@ -21,6 +21,9 @@ const MIN_STEPS_PER_SPLIT: u32 = 128;
 /// Steps of the reduction that the GPUs' kernels stage at a time: a split is a multiple of it.
 const STEPS_STAGED: u32 = 16;
 
+/// Share of the workgroups of whole waves, one on every core, that a split should come to.
+const WAVES_FILLED: f64 = 0.9;
+
 /// What a node computes of its convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -79,25 +82,34 @@ impl Selector<'_> {
     }
 
     /// The choices worth measuring, that of the rules first, none twice. Few of them: each family of kernels but stopgaps
-    /// with the rules' splits, and half and twice as many splits for the rules' family. All of them: every family in every
-    /// order with several splits.
+    /// with the rules' splits, and half and twice as many splits for the rules' family, or where the number of cores is known
+    /// those that come to whole waves. All of them: every family in every order with several splits.
     pub fn candidates(&self, all: bool) -> Vec<Selected> {
         let rules = self.by_rules();
         let mut found = vec![rules];
         for variant in self.variants().into_iter().filter(|variant| all || *variant == rules.variant || !variant.is_stopgap()) {
-            let splits = self.splits_by_rules(variant);
-            let factors: &[(u32, u32)] = match (all, variant == rules.variant) {
-                (true, _) => &[(1, 1), (1, 2), (2, 1), (1, 4), (4, 1), (8, 1)],
-                (false, true) => &[(1, 1), (1, 2), (2, 1)],
-                (false, false) => &[(1, 1)],
+            let by_rules = self.splits_by_rules(variant);
+            let is_rules = variant == rules.variant;
+            let factors: &[(u32, u32)] = match (all, is_rules, self.target.cores) {
+                (true, ..) => &[(1, 1), (1, 2), (2, 1), (1, 4), (4, 1), (8, 1)],
+                (false, true, None) => &[(1, 1), (1, 2), (2, 1)],
+                (false, ..) => &[(1, 1)],
             };
+            let waves: &[u64] = match (all, is_rules) {
+                (true, _) => &[1, 2, 4, 8],
+                (false, true) => &[1, 2, 4],
+                (false, false) => &[],
+            };
+            let tiles = self.tiles(variant);
+            let by_waves = self.target.cores.map(|cores| waves.iter().map(move |waves| splits_in(waves * u64::from(cores), tiles)));
+            let splits = factors.iter().map(|(times, over)| by_rules * times / over).chain(by_waves.into_iter().flatten());
             let orders = if all && variant.has_orders() && self.way != Way::BackwardWeight {
                 vec![rules.channels_innermost, !rules.channels_innermost]
             } else {
                 vec![rules.channels_innermost]
             };
-            for (times, over) in factors {
-                let splits = (splits * times / over).clamp(1, self.most_splits(variant));
+            for splits in splits {
+                let splits = splits.clamp(1, self.most_splits(variant));
                 found.extend(orders.iter().map(|order| self.selected(variant, splits, *order)));
             }
             if all {
@@ -181,19 +193,32 @@ impl Selector<'_> {
     /// Forward and the input gradient are split where their tiles leave most of the device idle; the weight gradient
     /// also where the pixels of a part should stay in the cache, because all tiles of a part read the same ones.
     fn splits_by_rules(&self, variant: Variant) -> u32 {
-        let filling = self.target.filling_workgroups;
-        let wanted = match (self.way, self.results()) {
+        let filling = u64::from(self.target.filling_workgroups);
+        let tiles = self.tiles(variant);
+        let wanted = match self.way {
+            Way::BackwardWeight => {
+                let to_fill = (filling * u64::from(variant.tiling().per_workgroup)).div_ceil(tiles);
+                to_fill.max(self.splits_to_cache().into())
+            }
+            Way::Forward | Way::BackwardInput => filling / tiles,
+        };
+        let most = self.most_splits(variant);
+        match self.target.cores {
+            Some(cores) if wanted > 1 && self.target.class != DeviceClass::Cpu => splits_in_waves(filling, cores.into(), tiles, most),
+            _ => wanted.clamp(1, most.into()) as u32,
+        }
+    }
+
+    /// Tiles of a part of the weight gradient; workgroups of a part of the others.
+    fn tiles(&self, variant: Variant) -> u64 {
+        let tiles = match (self.way, self.results()) {
             (Way::BackwardWeight, Results::Weights { rows, channels }) => {
                 let tiling = variant.tiling();
-                let tiles = rows.div_ceil(tiling.rows) * channels.div_ceil(tiling.channels);
-                let to_fill = (filling * tiling.per_workgroup).div_ceil(tiles);
-                to_fill.max(self.splits_to_cache()).into()
+                u64::from(rows.div_ceil(tiling.rows)) * u64::from(channels.div_ceil(tiling.channels))
             }
-            (_, Results::Pixels { rows, channels } | Results::Weights { rows, channels }) => {
-                u64::from(filling) / variant.workgroups(rows, channels).max(1)
-            }
+            (_, Results::Pixels { rows, channels } | Results::Weights { rows, channels }) => variant.workgroups(rows, channels),
         };
-        wanted.clamp(1, self.most_splits(variant).into()) as u32
+        tiles.max(1)
     }
 
     /// Parts of the weight gradient's pixels that each fit a core's cache.
@@ -220,11 +245,29 @@ impl Selector<'_> {
     }
 }
 
+/// Parts of `tiles` workgroups each that `workgroups` workgroups hold, at least one.
+fn splits_in(workgroups: u64, tiles: u64) -> u32 {
+    u32::try_from(workgroups / tiles).unwrap_or(u32::MAX).max(1)
+}
+
+/// Parts of `tiles` workgroups each that come to whole waves of `cores` workgroups, or just less: about `filling` workgroups in
+/// all, or up to twice as many where those would leave more than a tenth of the cores idle in a last wave.
+fn splits_in_waves(filling: u64, cores: u64, tiles: u64, most: u32) -> u32 {
+    let fewest = ((filling + cores / 2) / cores).max(1);
+    let candidates = (fewest..=2 * fewest).map(|waves| {
+        let splits = splits_in(waves * cores, tiles).min(most);
+        let workgroups = u64::from(splits) * tiles;
+        (splits, workgroups as f64 / workgroups.next_multiple_of(cores) as f64)
+    });
+    let better = |best: (u32, f64), next: (u32, f64)| if best.1 < WAVES_FILLED && next.1 > best.1 { next } else { best };
+    candidates.reduce(better).map_or(1, |(splits, _)| splits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Task;
     use crate::graph::{Lowered, Lowering};
-    use crate::kernels::{Choice, Choices, DeviceClass, Problem, Target};
+    use crate::kernels::{Choice, Choices, DeviceClass, MatrixUnits, Problem, Target};
     use crate::shape::Element;
     use std::sync::Arc;
 
@@ -293,6 +336,74 @@ mod tests {
             let choices = with(&target, &other, Choice { variant: "lanes_scalar".into(), splits: 1, channels_innermost: true });
             assert_eq!(format!("{:?}", lower(&problem, &choices)), by_rules, "the choice is for another problem");
         }
+    }
+
+    /// The layers of `nin` at batch 128: channels and size of x, channels of y, kernel, stride, padding.
+    const NIN: [([usize; 3], usize, usize, usize, usize); 8] = [
+        ([1, 224, 224], 96, 11, 4, 0),
+        ([96, 54, 54], 96, 1, 1, 0),
+        ([96, 26, 26], 256, 5, 1, 2),
+        ([256, 26, 26], 256, 1, 1, 0),
+        ([256, 12, 12], 384, 3, 1, 1),
+        ([384, 12, 12], 384, 1, 1, 0),
+        ([384, 5, 5], 12, 3, 1, 1),
+        ([12, 5, 5], 12, 1, 1, 0),
+    ];
+
+    /// Workgroups of the first stage, by the kernels' own count.
+    fn workgroups(lowered: &Lowered) -> u64 {
+        lowered.dispatches[0].workgroups
+    }
+
+    #[test]
+    fn splits_fill_whole_waves_of_the_cores() {
+        let of_132 = Target { cores: Some(132), max_binding_bytes: 2 << 30, ..Target::baseline(DeviceClass::Discrete) };
+        let with_units = Target { matrix_units: MatrixUnits::Sixteen, ..of_132.clone() };
+        for (target, element) in [(&of_132, Element::F32), (&with_units, Element::F16)] {
+            for (input, outputs, kernel, stride, padding) in NIN {
+                let problem = Problem {
+                    batch: 128,
+                    input,
+                    outputs,
+                    kernel: [kernel; 2],
+                    stride: [stride; 2],
+                    padding: [padding; 2],
+                    element,
+                    ..problem("conv2d_backward_weight")
+                };
+                let [known, unknown] = [target.clone(), Target { cores: None, ..target.clone() }].map(|target| lower(&problem, &target));
+                let share = |lowered: &Lowered| workgroups(lowered) as f64 / workgroups(lowered).next_multiple_of(132) as f64;
+                // A part has at least 64 pixels: the last layer has too few for a wave.
+                assert!(share(&known) >= 0.9 || input == [12, 5, 5], "{problem}: {} workgroups", workgroups(&known));
+                assert!(share(&known) >= share(&unknown) && workgroups(&known) <= 4 * 132, "{problem}: {}", workgroups(&known));
+            }
+        }
+    }
+
+    #[test]
+    fn candidates_come_to_whole_waves() {
+        let target = Target { cores: Some(132), max_binding_bytes: 2 << 30, ..Target::baseline(DeviceClass::Discrete) };
+        let problem = Problem { batch: 128, input: [256, 26, 26], kernel: [1, 1], padding: [0, 0], ..problem("conv2d_backward_weight") };
+        // Two by two tiles.
+        for all in [false, true] {
+            let choices = Task::new(&problem).unwrap().candidates(&target, all);
+            let splits: Vec<u32> = choices.iter().filter(|choice| choice.variant == "gemm_128x128").map(|choice| choice.splits).collect();
+            assert!([33, 66, 132].iter().all(|wanted| splits.contains(wanted)), "{splits:?}");
+        }
+    }
+
+    #[test]
+    fn cores_change_nothing_where_they_are_unknown_or_a_cpu_s() {
+        for op in NAMES {
+            let cpu = Target { subgroup: Some(8), ..Target::baseline(DeviceClass::Cpu) };
+            let with_cores = Target { cores: Some(3), ..cpu.clone() };
+            assert_eq!(format!("{:?}", lower(&problem(op), &cpu)), format!("{:?}", lower(&problem(op), &with_cores)), "{op}");
+        }
+        // 266 workgroups would be two waves of 132 and two workgroups in a third.
+        assert_eq!((super::splits_in_waves(256, 132, 38, 1000), super::splits_in_waves(256, 132, 1, 1000)), (10, 264));
+        assert_eq!(super::splits_in_waves(256, 132, 1, 50), 50);
+        assert_eq!(super::splits_in_waves(256, 60, 1, 1000), 240);
+        assert_eq!(super::splits_in_waves(64, 8, 300, 1000), 1);
     }
 
     #[test]

@@ -5,10 +5,10 @@ use super::variant::{MatrixTile, Variant};
 use super::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight, problem};
 use crate::graph::{Lowered, Lowering, Op, Operand};
 use crate::kernels::{
-    Conv2dParams, Dispatch, Problem, conv2d_emulated_64x64, conv2d_emulated_128x96, conv2d_emulated_128x128, conv2d_gemm_64x64,
-    conv2d_gemm_128x96, conv2d_gemm_128x128, conv2d_gemm_narrow, conv2d_lanes, conv2d_lanes_narrow, conv2d_lanes_narrow_small,
-    conv2d_lanes_scalar, conv2d_lanes_small, conv2d_matrix_64x64, conv2d_matrix_128x96, conv2d_matrix_128x128, conv2d_reduce,
-    conv2d_simdgroup_64x64, conv2d_subgroup_8, conv2d_subgroup_16, conv2d_subgroup_narrow_8, conv2d_subgroup_narrow_16,
+    Conv2dParams, DeviceClass, Dispatch, Kernel, Problem, conv2d_emulated_64x64, conv2d_emulated_128x96, conv2d_emulated_128x128,
+    conv2d_gemm_64x64, conv2d_gemm_128x96, conv2d_gemm_128x128, conv2d_gemm_narrow, conv2d_lanes, conv2d_lanes_narrow,
+    conv2d_lanes_narrow_small, conv2d_lanes_scalar, conv2d_lanes_small, conv2d_matrix_64x64, conv2d_matrix_128x96, conv2d_matrix_128x128,
+    conv2d_reduce, conv2d_simdgroup_64x64, conv2d_subgroup_8, conv2d_subgroup_16, conv2d_subgroup_narrow_8, conv2d_subgroup_narrow_16,
     conv2d_subgroup_textures_8, conv2d_subgroup_textures_16, conv2d_tiled, texture_copy, workgroups_for,
 };
 use crate::shape::{Fact, Window, channels_in_memory};
@@ -41,6 +41,19 @@ pub(super) fn params(window: &Window, x: &Fact, y: &Fact, relu: bool) -> Conv2dP
         channels_innermost: u32::from(weight_bytes <= CACHE_BYTES),
         ..Conv2dParams::default()
     }
+}
+
+/// From this many splits on, GPUs sum an element's partial results in several lanes: a lane alone would wait for one load
+/// after the other. On CPU devices lanes wait for nothing, and barriers are dear.
+const SPLITS_TO_SPREAD: u32 = 16;
+
+/// Elements of a workgroup of `conv2d_reduce`'s `_spread` kernels (`ELEMENTS` there).
+const SPREAD_ELEMENTS: usize = 32;
+
+/// Whether the second stage of a reduction sums in several lanes, and its workgroups for so many elements.
+fn second_stage(node: &Lowering<'_>, splits: u32, serial: &Kernel, elements: usize) -> (bool, u64) {
+    let is_spread = node.target.class != DeviceClass::Cpu && splits >= SPLITS_TO_SPREAD;
+    (is_spread, if is_spread { elements.div_ceil(SPREAD_ELEMENTS) as u64 } else { workgroups_for(serial, elements) })
 }
 
 /// The two dispatches of a split reduction whose result has `elements` words.
@@ -94,8 +107,9 @@ pub(super) fn forward(op: &Conv2d, node: &Lowering<'_>) -> Lowered {
     if splits > 1 {
         let partials = Operand::Scratch(0);
         let accumulate = conv2d_gemm_64x64::forward_partials(params, x, weight, partials, workgroups * u64::from(splits));
-        let groups = workgroups_for(&conv2d_reduce::REDUCE_FORWARD, elements);
-        return in_two_stages(accumulate, conv2d_reduce::reduce_forward(params, bias, y, partials, groups), elements, splits);
+        let (is_spread, groups) = second_stage(node, splits, &conv2d_reduce::REDUCE_FORWARD, elements);
+        let reduce = if is_spread { conv2d_reduce::reduce_forward_spread } else { conv2d_reduce::reduce_forward };
+        return in_two_stages(accumulate, reduce(params, bias, y, partials, groups), elements, splits);
     }
     let kernel: Option<fn(_, _, _, _, _, _) -> Dispatch<Operand>> = match variant {
         Variant::SubgroupTextures8 => Some(conv2d_subgroup_textures_8::forward),
@@ -149,8 +163,9 @@ pub(super) fn backward_input(op: &Conv2dBackwardInput, node: &Lowering<'_>) -> L
     if splits > 1 {
         let partials = Operand::Scratch(0);
         let accumulate = conv2d_gemm_64x64::backward_input_partials(params, weight, dy, partials, workgroups * u64::from(splits));
-        let groups = workgroups_for(&conv2d_reduce::REDUCE_INPUT, elements);
-        return in_two_stages(accumulate, conv2d_reduce::reduce_input(params, x, dx, partials, groups), elements, splits);
+        let (is_spread, groups) = second_stage(node, splits, &conv2d_reduce::REDUCE_INPUT, elements);
+        let reduce = if is_spread { conv2d_reduce::reduce_input_spread } else { conv2d_reduce::reduce_input };
+        return in_two_stages(accumulate, reduce(params, x, dx, partials, groups), elements, splits);
     }
     let kernel: Option<fn(_, _, _, _, _, _) -> Dispatch<Operand>> = match variant {
         Variant::SubgroupTextures8 => Some(conv2d_subgroup_textures_8::backward_input),
@@ -196,8 +211,9 @@ pub(super) fn backward_weight(op: &Conv2dBackwardWeight, node: &Lowering<'_>) ->
     let tiles = rows.div_ceil(tiling.rows) * params.out_c.div_ceil(tiling.channels);
     let workgroups = (u64::from(tiles) * u64::from(params.splits)).div_ceil(tiling.per_workgroup.into());
     let (x, dy, partials) = (Operand::Input(0), Operand::Input(1), Operand::Scratch(0));
-    let groups = workgroups_for(&conv2d_reduce::REDUCE_PARTIALS, elements);
-    let reduce = conv2d_reduce::reduce_partials(params, Operand::Output(0), Operand::Output(1), partials, groups);
+    let (is_spread, groups) = second_stage(node, params.splits, &conv2d_reduce::REDUCE_PARTIALS, elements);
+    let reduce = if is_spread { conv2d_reduce::reduce_partials_spread } else { conv2d_reduce::reduce_partials };
+    let reduce = reduce(params, Operand::Output(0), Operand::Output(1), partials, groups);
     let kernel: Option<fn(_, _, _, _, _) -> Dispatch<Operand>> = match variant {
         Variant::SubgroupTextures8 => Some(conv2d_subgroup_textures_8::backward_weight),
         Variant::SubgroupTextures16 => Some(conv2d_subgroup_textures_16::backward_weight),

@@ -127,6 +127,11 @@ impl ForwardEngine {
         self.loaded.macs()
     }
 
+    /// Whether any kernel of a run multiplies on the device's matrix units.
+    pub(in crate::train) fn uses_matrix_units(&self) -> bool {
+        self.loaded.program.uses_matrix_units()
+    }
+
     /// The queue of runs, for whoever times it.
     pub(in crate::train) fn submitter(&mut self) -> &mut Submitter {
         &mut self.loaded.submitter

@@ -72,7 +72,8 @@ pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
     let validate = |capabilities| Validator::new(ValidationFlags::all(), capabilities).validate(&module).map_err(message);
     // The least that the shader asks of a device.
     let optional = [Capabilities::SUBGROUP, Capabilities::SHADER_FLOAT16, Capabilities::COOPERATIVE_MATRIX];
-    let all = optional.into_iter().collect();
+    // What wgpu offers on every device that computes: packing two halves into a word.
+    let all = optional.into_iter().collect::<Capabilities>() | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     let mut info = validate(all)?;
     let mut needed = all;
     for left_out in optional {
