@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # Unpacks a newer Mesa than this system has, for its Vulkan driver for CPUs (lavapipe, which calls its
-# device llvmpipe): from 26.1 on that multiplies real cooperative matrices, 8 x 8 in f16.
+# device llvmpipe): it multiplies real cooperative matrices, 8 x 8 in f16. Mesa 26.1 has them, too, but
+# 26.1.6 ends with a segmentation fault where it compiles kernels for them; 26.2.6 does not.
 #
 #   scripts/setup-lavapipe.sh FOLDER [SUITE]
 #
 # SUITE is one of Debian's (trixie: Mesa 25.0; trixie-backports; sid); without it the first of
-# trixie-backports and sid that has Mesa 26.1 or later. FOLDER (under target/) receives
+# trixie-backports and sid that has Mesa 26.2 or later. FOLDER (under target/) receives
 #   root/          the driver, the Vulkan loader and every library they need, the C library too
 #   lvp_icd.json   the driver's manifest
 #   run            starts a program there: FOLDER/run target/release/nin-wgpu devices
 #   packages       what was unpacked: name, version
 # Nothing is installed and the system's apt is left as it is: lists and packages go to a folder of
 # their own, so this works without root. The archive is the one that this system's apt uses, and
-# apt checks its signature with Debian's keys (package debian-archive-keyring).
+# apt checks its signature with Debian's keys (package debian-archive-keyring). Lists that a mirror has
+# not renewed in time are used, which is said: they are signed as well, and only old.
 # What is there already is left alone. Where the system cannot have it, FOLDER.skipped gives the
 # reason in one line and FOLDER is not there.
 # Exit codes: 0 unpacked, or skipped with a reason; 1 FOLDER cannot be written.
@@ -23,7 +25,7 @@ folder=${1:?usage: scripts/setup-lavapipe.sh FOLDER [SUITE]}
 asked=${2:-}
 mkdir -p "$(dirname "$folder")"
 folder=$(cd "$(dirname "$folder")" && pwd)/$(basename "$folder")
-least=26.1
+least=26.2
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 rm -f "$folder.skipped"
 
@@ -91,8 +93,9 @@ mapfile -t archives < <(apt-get update --print-uris 2>/dev/null </dev/null |
   sed -n "s|^'\([^']*\)/dists/[^']*'.*|\1|p" | grep -v security | sort -u)
 [ "${#archives[@]}" -gt 0 ] || skip "this system's apt has no archive to take Debian's packages from"
 
-# find_suite SUITE: leaves the lists of SUITE in the work folder, or the reason in $why.
+# What is in the way, where something is.
 why=
+# find_suite SUITE: leaves the lists of SUITE in the work folder, or the reason in $why.
 find_suite() {
   local suite=$1 archive line
   for archive in "${archives[@]}"; do
@@ -102,7 +105,11 @@ find_suite() {
     done
     rm -rf "$work"/lists/*_dists_*
     if own_apt apt-get -q update >"$work/log" 2>&1; then
-      why=
+      return 0
+    fi
+    if grep -q '^E:.* is expired' "$work/log" &&
+      own_apt apt-get -q -o Acquire::Check-Valid-Until=false update >"$work/log.old" 2>&1; then
+      say "the lists of $suite at $archive are out of date, and are used: $(grep -m1 -o 'invalid since [^)]*' "$work/log")"
       return 0
     fi
     # A signature that does not hold says more than the refusal that follows from it.
@@ -124,7 +131,7 @@ download() {
     return 1
   fi
   if [ -z "$asked" ] && dpkg --compare-versions "$version" lt "$least"; then
-    why="$suite has Mesa $version; cooperative matrices came with $least"
+    why="$suite has Mesa $version; kernels for cooperative matrices need $least"
     return 1
   fi
   say "downloading Mesa $version of $suite with its libraries (about 65 MB, unpacked, not installed)"
@@ -160,6 +167,13 @@ loader=$(cd "$partial" && find "$libraries" -maxdepth 1 -name 'ld-linux*.so.*' -
 [ -n "$loader" ] || skip "libc6 of $suite has no dynamic loader beside $libraries"
 find "$partial/$libraries" -maxdepth 1 -name 'libvulkan_*.so' ! -name libvulkan_lvp.so -delete
 rm -rf "$partial/root/usr/share"
+# A library with a RUNPATH of its own (libLLVM) would look in there and then in the system only.
+patchelf() { "$partial/$loader" --library-path "$partial/$libraries" "$partial/root/usr/bin/patchelf" "$@"; }
+while read -r library; do
+  if [ -n "$(patchelf --print-rpath "$library" 2>/dev/null)" ]; then
+    patchelf --remove-rpath "$library"
+  fi
+done < <(find "$partial/$libraries" -maxdepth 1 -type f -name 'lib*.so*')
 # The path is relative to the manifest, so that FOLDER can be moved.
 sed "s|\"library_path\": *\"[^\"]*\"|\"library_path\": \"./$lavapipe\"|" \
   <(dpkg-deb --fsys-tarfile "$work"/cache/archives/mesa-vulkan-drivers_*.deb |
