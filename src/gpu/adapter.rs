@@ -112,34 +112,47 @@ pub(super) const FEATURES: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu:
 /// Workgroup memory in bytes that the kernels for matrix units take.
 const MATRIX_WORKGROUP_BYTES: u32 = 32 << 10;
 
-/// The matrix units that kernels may use: they count on subgroups of 32 invocations, which Apple's GPUs have though Metal does
-/// not say so. `NIN_WGPU_MATRIX_UNITS=off` leaves them alone, `emulated` runs their kernels in ordinary arithmetic.
-fn matrix_units(adapter: &Adapter, limits: &wgpu::Limits, has_f16: bool) -> MatrixUnits {
+/// Invocations that share a matrix in the kernels for matrix units.
+const MATRIX_SUBGROUP: u32 = 32;
+
+/// The matrix units that kernels may use, and whether they take f32: those kernels count on subgroups of 32 invocations, which
+/// Apple's GPUs have though Metal does not say so.
+///
+/// `NIN_WGPU_MATRIX_UNITS=off` leaves them alone, `emulated` runs their kernels in ordinary arithmetic. `small-subgroups` also
+/// takes units of smaller subgroups, of which several then compute the same matrix: right and slow, for proving kernels on a
+/// driver for CPUs. Larger subgroups would have to multiply different matrices at once.
+fn matrix_units(adapter: &Adapter, limits: &wgpu::Limits, has_f16: bool) -> (MatrixUnits, bool) {
     if !has_f16 || limits.max_compute_workgroup_storage_size < MATRIX_WORKGROUP_BYTES {
-        return MatrixUnits::None;
+        return (MatrixUnits::None, false);
     }
-    match std::env::var("NIN_WGPU_MATRIX_UNITS").as_deref() {
-        Ok("off") => return MatrixUnits::None,
-        Ok("emulated") => return MatrixUnits::Emulated,
+    let switch = std::env::var("NIN_WGPU_MATRIX_UNITS").unwrap_or_default();
+    match switch.as_str() {
+        "off" => return (MatrixUnits::None, false),
+        "emulated" => return (MatrixUnits::Emulated, false),
         _ => {}
     }
     if !adapter.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-        return MatrixUnits::None;
+        return (MatrixUnits::None, false);
     }
-    let properties = adapter.cooperative_matrix_properties();
-    let multiplies = |size: u32| {
-        properties.iter().any(|p| {
-            [p.m_size, p.n_size, p.k_size] == [size; 3]
-                && p.ab_type == wgpu::CooperativeScalarType::F16
-                && p.cr_type == wgpu::CooperativeScalarType::F32
-        })
-    };
     let info = adapter.get_info();
-    let of_32 = info.backend == Backend::Metal || (info.subgroup_min_size, info.subgroup_max_size) == (32, 32);
+    let lanes = if info.backend == Backend::Metal { [MATRIX_SUBGROUP; 2] } else { [info.subgroup_min_size, info.subgroup_max_size] };
+    units_of(&adapter.cooperative_matrix_properties(), lanes, switch == "small-subgroups")
+}
+
+/// The largest matrices that kernels can multiply, of those that a driver lists for subgroups of `lanes[0]` to `lanes[1]`
+/// invocations: in f16 with sums in f32. And whether it lists them in f32, too.
+fn units_of(listed: &[wgpu::CooperativeMatrixProperties], lanes: [u32; 2], with_small_subgroups: bool) -> (MatrixUnits, bool) {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let multiplies = |size: u32, operands| {
+        listed.iter().any(|p| [p.m_size, p.n_size, p.k_size] == [size; 3] && p.ab_type == operands && p.cr_type == F32)
+    };
+    let [smallest, largest] = lanes;
+    let share_a_matrix = smallest == largest
+        && (largest == MATRIX_SUBGROUP || with_small_subgroups && largest != 0 && MATRIX_SUBGROUP.is_multiple_of(largest));
     match () {
-        () if of_32 && multiplies(16) => MatrixUnits::Sixteen,
-        () if of_32 && multiplies(8) => MatrixUnits::Eight,
-        () => MatrixUnits::None,
+        () if share_a_matrix && multiplies(16, F16) => (MatrixUnits::Sixteen, multiplies(16, F32)),
+        () if share_a_matrix && multiplies(8, F16) => (MatrixUnits::Eight, multiplies(8, F32)),
+        () => (MatrixUnits::None, false),
     }
 }
 
@@ -151,7 +164,7 @@ pub(super) fn limits_and_features(adapter: &Adapter, wanted: wgpu::Features) -> 
     }
     let limits = adapter.limits();
     let mut features = adapter.features() & wanted;
-    let units = matrix_units(adapter, &limits, features.contains(wgpu::Features::SHADER_F16));
+    let (units, _) = matrix_units(adapter, &limits, features.contains(wgpu::Features::SHADER_F16));
     features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, matches!(units, MatrixUnits::Sixteen | MatrixUnits::Eight));
     (limits, features)
 }
@@ -216,6 +229,7 @@ pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::F
         (_, _, DeviceType::IntegratedGpu | DeviceType::Other) => DeviceClass::Integrated,
     };
     let info = adapter.get_info();
+    let (matrix_units, matrix_units_take_f32) = matrix_units(adapter, limits, features.contains(wgpu::Features::SHADER_F16));
     let has_subgroups = features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size == info.subgroup_max_size;
     Target {
         class,
@@ -223,7 +237,8 @@ pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::F
         little_work: if info.name.contains("SwiftShader") { u64::MAX } else { LITTLE_WORK },
         subgroup: has_subgroups.then_some(info.subgroup_min_size),
         f16: features.contains(wgpu::Features::SHADER_F16),
-        matrix_units: matrix_units(adapter, limits, features.contains(wgpu::Features::SHADER_F16)),
+        matrix_units,
+        matrix_units_take_f32,
         filling_workgroups: class.filling_workgroups(),
         // A CPU's threads decide nothing: the same command gives the same bytes on every machine.
         cores: cores::count(adapter).filter(|_| info.device_type != DeviceType::Cpu),
@@ -265,5 +280,54 @@ fn backend_name(backend: Backend) -> &'static str {
         Backend::Gl => "gl",
         Backend::BrowserWebGpu => "webgpu",
         Backend::Noop => "noop",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wgpu::CooperativeScalarType::{self, F16, F32};
+
+    fn listed(size: u32, operands: CooperativeScalarType, sums: CooperativeScalarType) -> wgpu::CooperativeMatrixProperties {
+        wgpu::CooperativeMatrixProperties {
+            m_size: size,
+            n_size: size,
+            k_size: size,
+            ab_type: operands,
+            cr_type: sums,
+            saturating_accumulation: false,
+        }
+    }
+
+    /// Mesa's llvmpipe: matrices of 8 x 8 in f16 only.
+    #[test]
+    fn units_take_f32_only_where_the_driver_lists_it() {
+        let half = [listed(8, F16, F16), listed(8, F16, F32)];
+        assert_eq!(units_of(&half, [32, 32], false), (MatrixUnits::Eight, false));
+        let both = [listed(8, F32, F32), listed(8, F16, F16), listed(8, F16, F32)];
+        assert_eq!(units_of(&both, [32, 32], false), (MatrixUnits::Eight, true));
+        // f32 of another size serves no kernel.
+        let elsewhere = [listed(16, F32, F32), listed(8, F16, F32)];
+        assert_eq!(units_of(&elsewhere, [32, 32], false), (MatrixUnits::Eight, false));
+        let large = [listed(8, F32, F32), listed(8, F16, F32), listed(16, F16, F16), listed(16, F16, F32)];
+        assert_eq!(units_of(&large, [32, 32], false), (MatrixUnits::Sixteen, false));
+    }
+
+    #[test]
+    fn units_that_kernels_cannot_use_are_none() {
+        let none = (MatrixUnits::None, false);
+        assert_eq!(units_of(&[], [32, 32], false), none);
+        assert_eq!(units_of(&[listed(8, F16, F16), listed(8, F32, F32)], [32, 32], false), none);
+        let narrow = wgpu::CooperativeMatrixProperties { n_size: 8, ..listed(16, F16, F32) };
+        assert_eq!(units_of(&[narrow], [32, 32], false), none);
+    }
+
+    #[test]
+    fn other_subgroups_than_those_of_32_have_to_be_asked_for_and_divide_them() {
+        let half = [listed(8, F16, F32)];
+        for (lanes, with_small) in [([8, 8], true), ([16, 16], true), ([8, 8], false), ([64, 64], true), ([8, 32], true), ([0, 0], true)] {
+            let expected = if with_small && [[8, 8], [16, 16]].contains(&lanes) { MatrixUnits::Eight } else { MatrixUnits::None };
+            assert_eq!(units_of(&half, lanes, with_small), (expected, false), "{lanes:?} {with_small}");
+        }
     }
 }

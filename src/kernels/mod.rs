@@ -130,6 +130,8 @@ pub struct Target {
     pub f16: bool,
     /// What multiplies matrices of f16, in mixed precision.
     pub matrix_units: MatrixUnits,
+    /// Whether the driver lists matrices of f32 for them, too; without units, and emulated, it says nothing.
+    pub matrix_units_take_f32: bool,
     /// Workgroups that keep every core or compute unit busy.
     pub filling_workgroups: u32,
     /// Cores or compute units of a GPU, which run about as many workgroups at once or a small multiple; where the driver
@@ -212,6 +214,7 @@ impl Target {
             subgroup: None,
             f16: true,
             matrix_units: MatrixUnits::None,
+            matrix_units_take_f32: false,
             filling_workgroups: class.filling_workgroups(),
             cores: None,
             max_binding_bytes: 128 << 20,
@@ -235,18 +238,20 @@ impl Target {
     /// that the device may be given.
     pub fn with_every_choice(&self) -> Vec<Target> {
         let base = Target { choices: Arc::default(), ..self.clone() };
+        let on_units = (base.matrix_units != MatrixUnits::None).then(|| base.clone());
+        let base = Target { matrix_units: MatrixUnits::None, ..base };
         let little = Target { little_work: u64::MAX, ..base.clone() };
         match self.class {
             DeviceClass::Integrated | DeviceClass::Discrete => {
-                let without = Target { matrix_units: MatrixUnits::None, ..base.clone() };
-                let all = if base.matrix_units == MatrixUnits::None { vec![base] } else { vec![base, without] };
-                all.into_iter().flat_map(|target| [target.clone(), Target { filling_workgroups: 1, ..target }]).collect()
+                let all = on_units.into_iter().chain([base]);
+                all.flat_map(|target| [target.clone(), Target { filling_workgroups: 1, ..target }]).collect()
             }
             DeviceClass::Cpu if self.little_work == u64::MAX => vec![little],
             DeviceClass::Cpu => {
                 let much = Target { little_work: 0, subgroup: None, ..base.clone() };
                 let with_subgroups = |texture_reuse| self.subgroup.map(|_| Target { little_work: 0, texture_reuse, ..base.clone() });
-                [little, much].into_iter().chain(with_subgroups(0)).chain(with_subgroups(u64::MAX)).collect()
+                let ordinary = [little, much].into_iter().chain(with_subgroups(0)).chain(with_subgroups(u64::MAX));
+                on_units.into_iter().chain(ordinary).collect()
             }
         }
     }

@@ -147,7 +147,7 @@ impl Variant {
     }
 
     /// Those that multiply on the device's matrix units, for whole quads of channels: what rules choose in half precision. In f32
-    /// there are units for 8 x 8 only; a candidate, which has to prove itself.
+    /// there are kernels for 8 x 8 only, where the driver lists such matrices; a candidate, which has to prove itself.
     fn on_matrix_units(target: &Target, params: &Conv2dParams, element: Element) -> Vec<Self> {
         const TILES: [MatrixTile; 3] = [MatrixTile::T128x128, MatrixTile::T128x96, MatrixTile::T64x64];
         if !params.in_c.is_multiple_of(4) || !params.out_c.is_multiple_of(4) {
@@ -156,6 +156,7 @@ impl Variant {
         match (target.matrix_units, element) {
             (MatrixUnits::None, _) | (MatrixUnits::Sixteen, Element::F32) => Vec::new(),
             (MatrixUnits::Sixteen, Element::F16) => TILES.map(Self::Matrix).into(),
+            (MatrixUnits::Eight, Element::F32) if !target.matrix_units_take_f32 => Vec::new(),
             (MatrixUnits::Eight, _) => vec![Self::Simdgroup64x64],
             (MatrixUnits::Emulated, Element::F16) => TILES.map(Self::Emulated).into(),
             (MatrixUnits::Emulated, Element::F32) => vec![Self::Emulated(MatrixTile::T64x64)],
@@ -327,5 +328,51 @@ impl Variant {
         let tiling = self.tiling();
         let tiles = u64::from(pixels.div_ceil(tiling.pixels)) * u64::from(channels.div_ceil(tiling.channels));
         tiles.div_ceil(tiling.per_workgroup.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(in_c: u32) -> Conv2dParams {
+        Conv2dParams {
+            batch: 8,
+            in_h: 26,
+            in_w: 26,
+            in_c,
+            out_h: 26,
+            out_w: 26,
+            out_c: 256,
+            kernel_h: 5,
+            kernel_w: 5,
+            ..Conv2dParams::default()
+        }
+    }
+
+    fn has_simdgroup(target: &Target, in_c: u32, element: Element) -> bool {
+        Variant::possible(target, &params(in_c), element).contains(&Variant::Simdgroup64x64)
+    }
+
+    /// The kernel in f32 asks a driver for matrices of f32: undefined where it lists f16 only.
+    #[test]
+    fn tiles_in_f32_are_candidates_only_where_units_take_f32() {
+        for class in [DeviceClass::Cpu, DeviceClass::Integrated, DeviceClass::Discrete] {
+            let eight = Target { matrix_units: MatrixUnits::Eight, ..Target::baseline(class) };
+            let with_f32 = Target { matrix_units_take_f32: true, ..eight.clone() };
+            assert!(has_simdgroup(&eight, 96, Element::F16) && has_simdgroup(&with_f32, 96, Element::F16), "{class:?}");
+            assert!(!has_simdgroup(&eight, 96, Element::F32), "{class:?}: a driver that lists f16 only");
+            assert!(has_simdgroup(&with_f32, 96, Element::F32), "{class:?}: a driver that lists f32, too");
+            assert!(!has_simdgroup(&with_f32, 3, Element::F32) && !has_simdgroup(&with_f32, 3, Element::F16), "{class:?}: no whole quads");
+        }
+    }
+
+    #[test]
+    fn units_that_are_not_there_offer_nothing() {
+        for units in [MatrixUnits::None, MatrixUnits::Sixteen] {
+            let target = Target { matrix_units: units, matrix_units_take_f32: true, ..Target::baseline(DeviceClass::Discrete) };
+            let on_units = Variant::on_matrix_units(&target, &params(96), Element::F32);
+            assert!(on_units.is_empty(), "{units:?}: {on_units:?}");
+        }
     }
 }
