@@ -114,7 +114,7 @@ find_suite() {
     fi
     # A signature that does not hold says more than the refusal that follows from it.
     line=$(grep -m1 -E 'NO_PUBKEY|[Ss]ignature|not signed' "$work/log" || grep -m1 -E '^[EW]:' "$work/log" || tail -n1 "$work/log")
-    why="apt refuses $suite of $archive: ${line#[EW]: }"
+    why="apt refuses $suite of $archive: $(sed -E 's/^([EW]:)? *//' <<<"$line")"
     # Debian's own archive has the reason; the others never had the suite.
     case "$archive" in */debian) return 1 ;; esac
   done

@@ -7,6 +7,8 @@
 #   swiftshader/vk_swiftshader_icd.json   Google's SwiftShader, a second Vulkan driver for CPUs; taken
 #                                         from Debian's package chromium-common without installing it
 #   node_modules/webgpu                   Dawn for Node: Tint, a second compiler for the shaders
+#   lavapipe/run                          starts programs on a newer Mesa, whose CPU driver has matrix
+#                                         units; see setup-lavapipe.sh
 #   python                                the path of a Python 3 that imports torch and numpy
 # and, for each of them that this machine cannot have, NAME.skipped with the reason in one line.
 # A tool that is there already is left alone. Fails only where FOLDER cannot be written.
@@ -110,5 +112,6 @@ setup_torch() {
 }
 
 setup_swiftshader
+"$(dirname "$0")/setup-lavapipe.sh" "$tools/lavapipe"
 setup_tint
 setup_torch
