@@ -1,11 +1,12 @@
 # make demo   see it work: names pictures of clothes, then trains a small network for a minute
 # make test   install what the tests need, then run them all
+# make test-drivers  run the kernels for matrix units on a CPU driver that has real ones (in test: a part of it)
 # make build  the release binary, target/release/nin-wgpu
 #
 # On Linux without a Vulkan device, demo and test first install Mesa's CPU driver (apt or dnf).
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test
+.PHONY: help build demo test test-drivers
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NIN_WGPU := $(TARGET)/release/nin-wgpu
@@ -32,3 +33,7 @@ test:
 	@scripts/setup-build.sh
 	@scripts/setup-vulkan.sh
 	@scripts/run-tests.sh
+
+test-drivers:
+	@scripts/setup-build.sh
+	@scripts/test-drivers.sh

@@ -6,8 +6,9 @@
 #   1. `cargo test --release` on the adapter the program chooses by itself (llvmpipe without a GPU);
 #   2. the programs in examples/;
 #   3. the suites that use a device once more on SwiftShader, a driver with other limits;
-#   4. every expanded shader through Tint;
-#   5. a part of them with Vulkan's validation layer.
+#   4. a part of the suite for matrix units on real ones, those of a newer Mesa (all: make test-drivers);
+#   5. every expanded shader through Tint;
+#   6. a part of the suites with Vulkan's validation layer.
 # A part whose tools this machine cannot have is reported as skipped, never as passed.
 # DEVICE_SUITES (environment) names the test targets of part 3; default: every target whose name
 # begins with `gpu`, and where there is none, all of them.
@@ -87,6 +88,12 @@ else
   # What these look at is the program around the kernels, and the same on every driver.
   skips=(--skip bench:: --skip lasting:: --skip nin_trains_at_batch_128 --skip recipes:: --skip report:: --skip tune::)
   part "tests on SwiftShader" on_swiftshader cargo test --release "${suites[@]}" -- "${skips[@]}"
+fi
+
+if [ -e "$tools/lavapipe.skipped" ]; then
+  skipped "real matrix units" lavapipe
+else
+  part "real matrix units" scripts/test-drivers.sh --quick
 fi
 
 if [ -e "$tools/tint.skipped" ]; then

@@ -7,6 +7,8 @@
 #   swiftshader/vk_swiftshader_icd.json   Google's SwiftShader, a second Vulkan driver for CPUs; taken
 #                                         from Debian's package chromium-common without installing it
 #   node_modules/webgpu                   Dawn for Node: Tint, a second compiler for the shaders
+#   lavapipe/run                          starts programs on a newer Mesa, whose CPU driver has matrix
+#                                         units; see setup-lavapipe.sh
 #   python                                the path of a Python 3 that imports torch and numpy
 #   khronos/                              spirv-val and Vulkan's validation layer (setup-khronos.sh)
 # and, for each of them that this machine cannot have, NAME.skipped with the reason in one line.
@@ -111,6 +113,7 @@ setup_torch() {
 }
 
 setup_swiftshader
+"$(dirname "$0")/setup-lavapipe.sh" "$tools/lavapipe"
 setup_tint
 setup_torch
 "$(dirname "$0")/setup-khronos.sh" "$tools/khronos"

@@ -2,7 +2,7 @@
 
 use crate::Needs::{Device, Linux, Nothing};
 use crate::Test;
-use crate::support::{announced_png, finish, grey_png, keys, program, project, run, run_with_stdin, sample, word};
+use crate::support::{announced_png, finish, grey_png, keys, program, program_path, project, run, run_with_stdin, sample, word};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -212,11 +212,8 @@ fn huge_headers_take_no_memory() {
         fs::write(&path, announced_png(width, height)).unwrap();
         let words: Vec<std::ffi::OsString> = program(&["infer", "--json", &word(&path)]).get_args().map(Into::into).collect();
         // Half a gigabyte of address space, threads and the program itself included.
-        let output = Command::new("sh")
-            .args(["-c", "ulimit -v 500000; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_nin-wgpu")])
-            .args(words)
-            .output()
-            .unwrap();
+        let output =
+            Command::new("sh").args(["-c", "ulimit -v 500000; exec \"$@\"", "sh"]).arg(program_path()).args(words).output().unwrap();
         let ran = finish(&output);
         assert_eq!(ran.code, Some(6), "{ran}");
         assert_eq!(keys(&ran.json()[0]), ["image", "error"], "{ran}");

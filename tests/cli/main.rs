@@ -36,6 +36,8 @@ pub enum Needs {
     FileLimit,
     /// A device with f16.
     Half,
+    /// A device with matrix units of its own, or the wish for them: `NIN_WGPU_MATRIX_UNITS=small-subgroups`.
+    MatrixUnits,
     /// A device, and PyTorch behind `NIN_WGPU_PYTHON`.
     Torch,
 }
@@ -82,6 +84,7 @@ fn main() {
                 Needs::Device => has_device,
                 Needs::FileLimit => cfg!(target_os = "linux") && has_device && !is_swiftshader,
                 Needs::Half => has_half,
+                Needs::MatrixUnits => has_device && (support::are_matrix_units_asked_for() || support::has_matrix_units()),
                 Needs::Torch => has_device && torch::python().is_some(),
             };
             let run = *test;

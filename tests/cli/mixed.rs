@@ -1,8 +1,8 @@
 //! `--precision mixed` and `--save-dtype f16`: what a run learns, its files, and where it cannot run.
 
-use crate::Needs::{Device, Half};
+use crate::Needs::{Device, Half, MatrixUnits};
 use crate::Test;
-use crate::support::{Ran, finish, keys, metrics, mini_fashion, program, run, sample, small_run, tensors, word};
+use crate::support::{Ran, finish, has_matrix_units, keys, metrics, mini_fashion, program, run, sample, small_run, tensors, word};
 use std::fs;
 use std::path::Path;
 
@@ -13,6 +13,8 @@ pub const TESTS: &[Test] = &[
     ("bench_measures_mixed", Half, bench_measures_mixed),
     ("without_f16_mixed_is_5_and_says_what_is_missing", Device, without_f16_mixed_is_5_and_says_what_is_missing),
     ("kernels_for_matrix_units_learn_alike", Half, kernels_for_matrix_units_learn_alike),
+    ("the_drivers_matrix_units_learn_alike", MatrixUnits, the_drivers_matrix_units_learn_alike),
+    ("the_drivers_matrix_units_pass_check", MatrixUnits, the_drivers_matrix_units_pass_check),
     ("what_computes_wrongly_is_left_out_with_a_warning", Half, what_computes_wrongly_is_left_out_with_a_warning),
     ("matrix_units_that_end_their_process_cost_a_warning", Half, matrix_units_that_end_their_process_cost_a_warning),
     ("matrix_units_that_end_their_process_fail_the_check", Half, matrix_units_that_end_their_process_fail_the_check),
@@ -140,22 +142,49 @@ fn without_f16_mixed_is_5_and_says_what_is_missing() {
     assert!(!Path::new(&out).exists(), "a run that never began left a folder");
 }
 
+/// Losses of a short run with other kernels than `ordinary`'s, which it has to come close to.
+fn expect_alike(ordinary: &[f64], others: &[f64]) {
+    assert!(ordinary.len() == 3 && ordinary != others, "were these other kernels? {ordinary:?} {others:?}");
+    for (one, other) in ordinary.iter().zip(others) {
+        assert!((one - other).abs() < 2e-3 * one, "{ordinary:?} {others:?}");
+    }
+}
+
+/// The losses of a short run in mixed precision that leaves `folder/name`; `units` is for `NIN_WGPU_MATRIX_UNITS`, if anything.
+fn mixed_losses(folder: &Path, name: &str, units: Option<&str>) -> Vec<f64> {
+    let (out, data) = (folder.join(name), mini_fashion());
+    let out_word = word(&out);
+    let line = small_run(&data, &["--precision", "mixed", "--lr", "0.005", "--epochs", "1", "--out", &out_word]);
+    let mut command = program(&line);
+    command.env("NIN_WGPU_CACHE_DIR", folder.join(format!("{name}-cache"))).envs(units.map(|units| ("NIN_WGPU_MATRIX_UNITS", units)));
+    let ran = finish(&command.output().unwrap()).done();
+    assert!(!ran.stderr.contains("matrix units of"), "they were left out: {ran}");
+    metrics(&out).iter().filter_map(|line| line.get("loss")?.as_f64()).collect()
+}
+
 /// The whole of a run through the emulation: forward, both gradients, loss scaling, evaluation.
 fn kernels_for_matrix_units_learn_alike() {
     let folder = tempfile::tempdir().unwrap();
-    let data = mini_fashion();
-    let losses = |name: &str, units: &str| {
-        let out = folder.path().join(name);
-        let out_word = word(&out);
-        let line = small_run(&data, &["--precision", "mixed", "--lr", "0.005", "--epochs", "1", "--out", &out_word]);
-        finish(&program(&line).env("NIN_WGPU_MATRIX_UNITS", units).output().unwrap()).done();
-        metrics(&out).iter().filter_map(|line| line.get("loss")?.as_f64()).collect::<Vec<_>>()
-    };
-    let (ordinary, emulated) = (losses("ordinary", "off"), losses("emulated", "emulated"));
-    assert!(ordinary.len() == 3 && ordinary != emulated, "were these other kernels? {ordinary:?} {emulated:?}");
-    for (one, other) in ordinary.iter().zip(&emulated) {
-        assert!((one - other).abs() < 2e-3 * one, "{ordinary:?} {emulated:?}");
-    }
+    let losses = |name, units| mixed_losses(folder.path(), name, Some(units));
+    expect_alike(&losses("ordinary", "off"), &losses("emulated", "emulated"));
+}
+
+/// The same on the driver's own units, which are proven first.
+fn the_drivers_matrix_units_learn_alike() {
+    assert!(has_matrix_units(), "no matrix units of the driver's own");
+    let folder = tempfile::tempdir().unwrap();
+    expect_alike(&mixed_losses(folder.path(), "ordinary", Some("off")), &mixed_losses(folder.path(), "own", None));
+    let kept = fs::read_dir(folder.path().join("own-cache")).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
+    let json = kept.filter_map(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    let proof = json.into_iter().find(|kept| kept.get("proof").is_some()).expect("no proof was kept");
+    assert!(proof["units"] == "Eight" || proof["units"] == "Sixteen", "{proof}");
+    assert!(proof["proof"]["matrix_units"].is_null() && proof["proof"]["storage"].is_null(), "{proof}");
+}
+
+fn the_drivers_matrix_units_pass_check() {
+    assert!(has_matrix_units(), "no matrix units of the driver's own");
+    let ran = run(&["check", "--quick"]).done();
+    assert!(ran.stdout.contains("with matrix units for") && ran.stdout.contains("pass: all"), "{ran}");
 }
 
 fn what_computes_wrongly_is_left_out_with_a_warning() {

@@ -1,7 +1,9 @@
 //! Running the program, and making the files it is given.
 
+use nin_wgpu::kernels::MatrixUnits;
 use nin_wgpu::weights::{NamedTensor, load};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,9 +17,14 @@ pub struct Ran {
     pub stderr: String,
 }
 
+/// The program: `NIN_WGPU_TEST_PROGRAM` where it takes another copy to run with a driver (`scripts/setup-lavapipe.sh`).
+pub fn program_path() -> OsString {
+    std::env::var_os("NIN_WGPU_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_nin-wgpu").into())
+}
+
 /// The program with arguments, away from the user's settings; adapters stay as they are.
 pub fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nin-wgpu"));
+    let mut command = Command::new(program_path());
     command.args(arguments).stdin(Stdio::null()).env_remove("NIN_WGPU_DATA").env("RUST_BACKTRACE", "1");
     command.env("NIN_WGPU_CACHE_DIR", cache_folder());
     command
@@ -81,6 +88,17 @@ impl Ran {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}\n{self}"))
     }
+}
+
+/// Whether kernels are to use matrix units that only proofs may use.
+pub fn are_matrix_units_asked_for() -> bool {
+    std::env::var("NIN_WGPU_MATRIX_UNITS").is_ok_and(|units| units == "small-subgroups")
+}
+
+/// Whether the adapter that the program chooses has matrix units that kernels use, not their emulation.
+pub fn has_matrix_units() -> bool {
+    let probed = nin_wgpu::gpu::probe(None);
+    probed.is_ok_and(|(_, target)| matches!(target.matrix_units, MatrixUnits::Sixteen | MatrixUnits::Eight))
 }
 
 /// Keys of a JSON object, in order.

@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 const SHAPES: &str = include_str!("../goldens/conv_shapes.txt");
 const SHAPES_AT_LEAST: usize = 400;
-const SHAPES_PER_TRIAL: usize = 40;
+pub const SHAPES_PER_TRIAL: usize = 40;
 /// Of the shapes, one in so many is run in half precision, too.
-const HALF_STRIDE: usize = 9;
+pub const HALF_STRIDE: usize = 9;
 
 pub fn trials(device: Option<&Device>) -> Vec<Trial> {
     let shapes = match shapes() {
@@ -112,13 +112,13 @@ fn cases((name, shape): &(String, ShapeCase)) -> impl Iterator<Item = Case> {
     Direction::ALL.into_iter().flat_map(move |direction| [exact_case(shape, direction), real_case(shape, direction)].map(with_name))
 }
 
-fn half_cases((name, shape): &(String, ShapeCase)) -> impl Iterator<Item = Case> {
+pub fn half_cases((name, shape): &(String, ShapeCase)) -> impl Iterator<Item = Case> {
     let with_name = move |case: Case| Case { name: format!("{name}: {}", case.name), ..case };
     Direction::ALL.into_iter().flat_map(move |direction| [exact_half_case(shape, direction), real_case(shape, direction)].map(with_name))
 }
 
-/// Parses `ic ih iw oc kh kw sh sw ph pw batch name`.
-fn shapes() -> Result<Vec<(String, ShapeCase)>, String> {
+/// The list: parses `ic ih iw oc kh kw sh sw ph pw batch name`.
+pub fn shapes() -> Result<Vec<(String, ShapeCase)>, String> {
     let mut shapes = Vec::new();
     for line in SHAPES.lines().filter(|line| !line.starts_with('#')) {
         let (numbers, name) = line.rsplit_once(' ').ok_or_else(|| format!("{line}: no name"))?;

@@ -5,7 +5,8 @@ use libtest_mimic::Trial;
 use nin_wgpu::gpu::Gpu;
 use nin_wgpu::gpu::verify::{check_layers, run_case};
 use nin_wgpu::graph::{Case, Lowered, Lowering, Op, Operand, Tolerance};
-use nin_wgpu::kernels::{Binding, BindingKind, DeviceClass, Dispatch, Kernel, MatrixUnits, Step, Target};
+use nin_wgpu::kernels::{Binding, BindingKind, DeviceClass, Dispatch, Kernel, MatrixUnits, Problem, Step, Target};
+use nin_wgpu::ops::conv2d::Task;
 use nin_wgpu::ops::{Layer, REGISTRY};
 use nin_wgpu::shape::{Element, Fact, ShapeError};
 use nin_wgpu::tensor::Tensor;
@@ -67,8 +68,42 @@ pub fn run_all_as(gpu: &Gpu, class: DeviceClass, cases: Vec<Case>, element: Elem
 /// Runs convolutions in half precision as on devices with matrix units, in ordinary arithmetic: large tiles and small ones.
 pub fn run_on_emulated_units(gpu: &Gpu, cases: Vec<Case>) -> Result<(), String> {
     let target = Target { class: DeviceClass::Discrete, matrix_units: MatrixUnits::Emulated, ..gpu.target().clone() };
-    let targets = [Target { filling_workgroups: 1, ..target.clone() }, Target { filling_workgroups: 1 << 20, ..target }];
+    run_with(gpu, &each_tile(target), cases, Element::F16)
+}
+
+/// Runs convolutions in half precision on the matrix units that the device has; channels must be whole quads. Fails where a
+/// case would be computed by other kernels.
+pub fn run_on_real_units(gpu: &Gpu, cases: Vec<Case>) -> Result<(), String> {
+    let targets = each_tile(Target { class: DeviceClass::Discrete, ..gpu.target().clone() });
+    for (case, target) in cases.iter().flat_map(|case| targets.iter().map(move |target| (case, target))) {
+        if !multiplies_on_units(case, target) {
+            return Err(format!("{} {}: no kernel for matrix units", case.op.name(), case.name));
+        }
+    }
     run_with(gpu, &targets, cases, Element::F16)
+}
+
+/// Targets that together choose every tile for matrix units: units for 8 x 8 have one, the others large tiles and small ones.
+fn each_tile(target: Target) -> Vec<Target> {
+    let large = Target { filling_workgroups: 1, ..target.clone() };
+    let small = Target { filling_workgroups: 1 << 20, ..target };
+    if large.matrix_units == MatrixUnits::Eight { vec![large] } else { vec![large, small] }
+}
+
+/// The convolution of a case in half precision.
+pub fn half_problem(case: &Case) -> Option<Problem> {
+    let inputs: Vec<_> = case.inputs.iter().map(|(fact, _)| fact).collect();
+    let outputs = case.op.outputs(&inputs).ok()?;
+    let problem = case.op.problem(&inputs, &outputs.iter().collect::<Vec<_>>())?;
+    Some(Problem { element: Element::F16, ..problem })
+}
+
+/// Whether the first kernel that a convolution in half precision is lowered to is one for matrix units.
+fn multiplies_on_units(case: &Case, target: &Target) -> bool {
+    let Some(task) = half_problem(case).as_ref().and_then(Task::new) else { return false };
+    let (inputs, outputs) = (task.inputs.iter().collect(), task.outputs.iter().collect());
+    let lowering = Lowering { target, inputs, outputs, is_read: vec![true; task.outputs.len()], in_place: false };
+    task.op.lower(&lowering).dispatches.first().is_some_and(|dispatch| dispatch.kernel.matrices)
 }
 
 fn run_with(gpu: &Gpu, targets: &[Target], cases: Vec<Case>, element: Element) -> Result<(), String> {

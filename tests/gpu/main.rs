@@ -4,6 +4,7 @@ mod conv_shapes;
 mod differences;
 mod golden_ops;
 mod kernels;
+mod matrix_units;
 mod memory;
 mod mixed;
 mod network;
@@ -43,6 +44,7 @@ fn main() {
     let mut trials = Vec::new();
     trials.extend(kernels::trials(device.as_ref()));
     trials.extend(network::trials(device.as_ref()));
+    trials.extend(matrix_units::trials(device.as_ref()));
     trials.extend(mixed::trials(device.as_ref()));
     trials.extend(memory::trials(device.as_ref()));
     trials.extend(conv_shapes::trials(device.as_ref()));

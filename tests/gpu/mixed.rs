@@ -12,7 +12,7 @@ use nin_wgpu::passes::{BufferRole, CompileOptions, Pass, PlanOptions, Region, Sc
 use nin_wgpu::rng::Stream;
 use std::collections::BTreeMap;
 
-const MIXED: CompileOptions = CompileOptions { half: true, fuse: true, recompute: false, plan: PlanOptions { share: true } };
+pub const MIXED: CompileOptions = CompileOptions { half: true, fuse: true, recompute: false, plan: PlanOptions { share: true } };
 const ADAM: Optimizer = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-3, decoupled: false };
 /// A scale at which gradients of the test networks overflow.
 const TOO_LARGE: f32 = (1u32 << 24) as f32;
