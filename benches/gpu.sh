@@ -58,15 +58,16 @@ case ${GPU_SIZES:-full} in
     kernels=$carry/kernels torch_device=cuda torch_steps=6 torch_case_s=1
     fashion=(--model nin --data fashion-mnist)
     paper=(--recipe cifar10-fast)
-    check=(check)
+    check=(check) patience=1
     ;;
   tiny)
     nin=nin-small cifar=nin-cifar batch=4 cifar_batch=2 other_batches=(1)
     steps_train=2 steps_infer=2 roofline_steps=1 tune_s=2 tune_cifar_s=2 kernels_s=30
     kernels=$carry/kernels-tiny torch_device=cpu torch_steps=1 torch_case_s=0
-    fashion=(--model nin-small --data "$root/assets/fashion-mnist-mini" --epochs 2 --batch-size 32 --limit-train 1280 --limit-test 64)
+    fashion=(--model nin-small --data "$root/assets/fashion-mnist-mini" --epochs 2 --batch-size 32 --limit-train 640 --limit-test 64)
     paper=(--recipe cifar10-fast --epochs 1 --warmup-epochs 0.5 --limit-train 8 --limit-test 8 --batch-size 2)
-    check=(check --quick)
+    # A CPU compiles kernels slowly, and is shared with other work.
+    check=(check --quick) patience=5
     ;;
   *) usage "GPU_SIZES is full or tiny, not '$GPU_SIZES'" ;;
 esac

@@ -23,6 +23,12 @@ in_list() { [[ ";$2;" == *";$1;"* ]]; }
 declare -A seconds_of=() limit_of=() is_first=()
 names=()
 
+# listed NAME SECONDS LIMIT: where parts are listed, not run, notes this one.
+listed() {
+  [ "$list" != no ] || return 1
+  names+=("$1") seconds_of[$1]=$2 limit_of[$1]=$3
+}
+
 # Names of all parts without running any.
 collect() {
   local mode=$list
@@ -117,6 +123,10 @@ find_libraries() {
       if [[ $version =~ ^1\.[0-9]+\.[0-9]+$ ]] && older "$version" 1.3.255; then path=''; fi
     fi
     if [ -z "$path" ]; then
+      if ldd "$library" 2>&1 | grep -q 'version .* not found'; then
+        say "the carried $name needs a newer C library than this machine has"
+        continue
+      fi
       cp "$library" "$state/lib/"
       if [ "$name" = libvulkan.so.1 ]; then loader="carried, $(cat "$carry/lib/loader-version" 2>/dev/null || echo unknown)"; fi
     fi
@@ -159,7 +169,8 @@ find_driver() {
 }
 
 prepare() {
-  command -v "$python" >/dev/null || { say "no $python here: set PYTHON" && exit 1; }
+  # The program itself: a shim in front of it costs time in every part.
+  python=$("$python" -c 'import sys; print(sys.executable)') || { say "no $python here: set PYTHON" && exit 1; }
   mkdir -p "$out" "$state/cache" "$state/data" || { say "cannot write to $out and $state: set OUT and GPU_STATE" && exit 1; }
   work=$(mktemp -d)
   restore
@@ -222,8 +233,8 @@ machine() {
   collect second_call
   printf '%s\n' "${names[@]}" >>"$work/plan"
   awk '!seen[$0]++' "$work/plan" >"$work/plan.once"
-  records machine "$results" --card "$card" --program "$identity" --plan "$work/plan.once" "date=$(date +%F)" "program=$identity" \
-    "GPU=${gpu:-no nvidia-smi}" "adapter=$card" "Vulkan loader=$loader" "system=$(uname -srm), $(nproc) cores" \
+  records machine "$results" --card "$card" --program "$identity" --plan "$work/plan.once" --facts "date=$(date +%F)" \
+    "program=$identity" "GPU=${gpu:-no nvidia-smi}" "adapter=$card" "Vulkan loader=$loader" "system=$(uname -srm), $(nproc) cores" \
     "sizes=${GPU_SIZES:-full}"
   local name
   while read -r name; do is_done[$name]=yes; done < <(records "done" "$results" --card "$card" --program "$identity")
@@ -308,7 +319,7 @@ limited() {
   code=0
   if in_list "$name" "${GPU_FAIL:-}"; then set -- bash -c 'echo planted >&2; exit 1'; fi
   if in_list "$name" "${GPU_HANG:-}"; then
-    limit=0.3
+    limit=0.2
     set -- bash -c 'setsid sleep 600 & sleep 600'
   fi
   if in_list "$name" "${GPU_CUT:-}"; then limit=4; fi
@@ -316,13 +327,14 @@ limited() {
   mark=$$.$SECONDS.$RANDOM
   GPU_KIT_PART=$mark timeout --preserve-status -s "$signal" -k 12 "$limit" "$@" >"$work/output" 2>"$work/messages" </dev/null &
   running=$!
-  local started=$EPOCHREALTIME
+  local started=${EPOCHREALTIME//[.,]/}
   wait "$running" || code=$?
   running=''
   sweep "$mark"
-  took=$(awk -v a="$started" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
-  # 130 is the answer of a program that has saved.
-  if [ $code -ne 0 ] && [ $code -ne 130 ] && awk -v took="$took" -v limit="$limit" 'BEGIN { exit took < limit }'; then code=124; fi
+  local tenths=$(((${EPOCHREALTIME//[.,]/} - started) / 100000))
+  took=$((tenths / 10)).$((tenths % 10))
+  # 130 is the answer of a program that has saved; others may end in any way where their time is up.
+  if [ $code -ne 0 ] && [ $code -ne 130 ] && [ "$tenths" -ge "$((${limit%.*} * 10))" ]; then code=124; fi
   cat "$work/messages" >>"$log"
 }
 
@@ -330,10 +342,8 @@ limited() {
 part() {
   local name=$1 seconds=$2 limit=$3 kind=$4 output='' keep='' more=() status
   shift 4
-  if [ "$list" != no ]; then
-    names+=("$name") seconds_of[$name]=$seconds limit_of[$name]=$limit
-    return
-  fi
+  if listed "$name" "$seconds" "$limit"; then return; fi
+  limit=$((limit * patience))
   while [ "$1" != -- ]; do
     case $1 in
       --optional) more+=("$1") ;;
@@ -388,10 +398,8 @@ kernels_file() { printf 'kernels-%s.jsonl' "$( (printf '%s\n' "$card" && cat "$1
 training() {
   local name=$1 seconds=$2 limit=$3 folder=$state/$4 command
   shift 4
-  if [ "$list" != no ]; then
-    names+=("$name") seconds_of[$name]=$seconds limit_of[$name]=$limit
-    return
-  fi
+  if listed "$name" "$seconds" "$limit"; then return; fi
+  limit=$((limit * patience))
   if [ "${is_done[$name]:-no}" = yes ]; then
     say "done before: $name"
     return
@@ -423,10 +431,8 @@ training() {
 # cifar_data SECONDS LIMIT: the pieces in benches/gpu-carry-cifar-*/ become files in $state/data.
 cifar_data() {
   local name="CIFAR-10 unpacked" seconds=$1 limit=$2 pieces=() start=$SECONDS
-  if [ "$list" != no ]; then
-    names+=("$name") seconds_of[$name]=$seconds limit_of[$name]=$limit
-    return
-  fi
+  if listed "$name" "$seconds" "$limit"; then return; fi
+  limit=$((limit * patience))
   if [ -s "$state/data/cifar-10-batches-bin/test_batch.bin" ] && [ "${is_done[$name]:-no}" = yes ]; then
     say "done before: $name"
     return
@@ -449,13 +455,15 @@ cifar_data() {
 
 # --- home
 
+count_of() { { compgen -G "$out/$1.tar.gz.*" || true; } | wc -l; }
+
 # pack_split NAME PARTS FILE...: files of $state as at most so many files of 15 MiB; all or nothing, since a part of an
 # archive is worth nothing.
 pack_split() {
   local name=$1 parts=$2
   shift 2
   tar -C "$state" -czf - "$@" | split -b 15M -d - "$out/$name.tar.gz."
-  if [ "$(compgen -G "$out/$name.tar.gz.*" | wc -l)" -gt "$parts" ]; then
+  if [ "$(count_of "$name")" -gt "$parts" ]; then
     say "$name needs more than $parts files, and is left here: $state"
     rm -f "$out/$name".tar.gz.*
   fi
@@ -484,7 +492,7 @@ bring_home() {
       break
     fi
   done
-  states=$(compgen -G "$out/train-state.tar.gz.*" | wc -l)
+  states=$(count_of train-state)
   mapfile -t files < <(inside 'train-*/best.safetensors')
   if [ ${#files[@]} -gt 0 ]; then pack_split train-weights $((4 - states)) "${files[@]}"; fi
 }

@@ -3,7 +3,7 @@
 
     records.py adapter DEVICES.json --want gpu|any [--named TEXT]
         prints `name, driver` of the adapter that the program takes by itself; 3 where it is not the wanted one
-    records.py machine RESULTS.jsonl --card CARD --program PROGRAM [--plan FILE] KEY=VALUE ...
+    records.py machine RESULTS.jsonl --card CARD --program PROGRAM [--plan FILE] --facts KEY=VALUE ...
         appends what everything after it was measured on, and the names of all parts
     records.py done RESULTS.jsonl --card CARD --program PROGRAM
         prints the parts that are done on this card by this program, a line each
@@ -133,7 +133,7 @@ def train_end(options) -> tuple[str, str, list[dict]]:
         detail = f"{len(epochs)} epochs, best test accuracy {best['test_acc']:.4f} in epoch {best['epoch']}"
     if options.code == 0:
         return "done", detail, records
-    if options.code == 130:
+    if options.code == 130 and (Path(options.folder) / "state").is_dir():
         return "left", f"interrupted and saved; {detail}", records
     return "failed", f"{last_line(options.messages)}; {detail}", records
 
@@ -151,7 +151,7 @@ ENDS = {"bench": bench_end, "peer": peer_end, "kernels": kernels_end, "registers
 
 def part(options) -> int:
     status, detail, records = ENDS[options.kind](options)
-    if options.code in TIMED_OUT and status == "failed" and options.kind != "train":
+    if options.code in TIMED_OUT and status == "failed":
         status, detail = "timed out", f"after {options.limit:g} s" + (f"; {detail}" if detail else "")
     on = {"card": options.card, "program": options.program}
     if options.pair:
@@ -272,7 +272,7 @@ def main() -> int:
         verb.add_argument("--program", required=True)
         if name == "machine":
             verb.add_argument("--plan")
-            verb.add_argument("facts", nargs="*", default=[])
+            verb.add_argument("--facts", nargs="*", default=[])
         if name in ("part", "note"):
             verb.add_argument("--name", required=True)
             verb.add_argument("--seconds", type=float, required=True)
