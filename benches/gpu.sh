@@ -18,7 +18,7 @@
 # everything (default 200 for first, 480 for second); GPU_STATE (default benches/runs/gpu-state) what is kept between two
 # calls on one machine, begun from benches/gpu-carry/previous/; PYTHON (default python3); NIN_WGPU the program,
 # default that of benches/gpu-carry, else target/release/nin-wgpu. For tests: GPU_FAIL, GPU_HANG and GPU_CUT name
-# parts (separated by ;) whose commands fail, hang or are cut short, GPU_ADAPTER=any takes a CPU driver for a GPU,
+# parts (separated by ;) whose commands fail, hang, or are interrupted once they train, GPU_ADAPTER=any takes a CPU driver for a GPU,
 # GPU_SIZES=tiny takes the rehearsal's sizes.
 # Exit codes: 0 every part of the call is done or not there; 1 some failed or are left; 2 usage; 3 no GPU.
 set -euo pipefail
@@ -62,9 +62,9 @@ case ${GPU_SIZES:-full} in
     ;;
   tiny)
     nin=nin-small cifar=nin-cifar batch=4 cifar_batch=2 other_batches=(1)
-    steps_train=2 steps_infer=2 roofline_steps=1 tune_s=2 tune_cifar_s=2 kernels_s=30
+    steps_train=2 steps_infer=2 roofline_steps=1 tune_s=1 tune_cifar_s=1 kernels_s=30
     kernels=$carry/kernels-tiny torch_device=cpu torch_steps=1 torch_case_s=0
-    fashion=(--model nin-small --data "$root/assets/fashion-mnist-mini" --epochs 2 --batch-size 32 --limit-train 640 --limit-test 64)
+    fashion=(--model nin-small --data fashion-mnist --epochs 2 --batch-size 8 --limit-train 320 --limit-test 64 --log-every 1)
     paper=(--recipe cifar10-fast --epochs 1 --warmup-epochs 0.5 --limit-train 8 --limit-test 8 --batch-size 2)
     # A CPU compiles kernels slowly, and is shared with other work.
     check=(check --quick) patience=5
@@ -124,7 +124,7 @@ kernels_of_the_folder() {
 }
 
 registers() {
-  part "registers" 10 30 registers -- "$carry/registers" "$kernels"
+  part "registers" 10 30 registers -- "$carry/registers" "$kernels" --isolate
 }
 
 self_check() { # SECONDS LIMIT NAME ARGUMENTS...
@@ -164,7 +164,7 @@ second_call() {
   torch "PyTorch profile" 12 40 profile --models "$nin" --batch-sizes "$batch" --modes train --execution eager --profile "$state/pytorch-profile.txt"
   training "train nin on fashion-mnist, mixed" 45 120 train-mixed "${fashion[@]}" --precision mixed
   cifar_data 5 60
-  training "train nin-cifar on cifar10, mixed" 45 150 train-cifar "${paper[@]}" --data-dir "$state/data" --precision mixed
+  training "train nin-cifar on cifar10, mixed" 45 150 train-cifar "${paper[@]}" --precision mixed
   for precision in f32 mixed; do
     bench "nin infer $precision, round 3" 4 25 "$nin" infer "$batch" $precision nin-3
   done

@@ -9,7 +9,7 @@ python=${PYTHON:-python3}
 results=$state/results.jsonl log=$state/log
 # Seconds for the report and for packing up.
 reserve=8
-work='' running='' mark='' clocks_mark='' card='' identity='' program='' loader='none'
+work='' running='' run_folder='' mark='' clocks_mark='' card='' identity='' program='' loader='none'
 export PYTHONDONTWRITEBYTECODE=1
 
 say() { printf 'gpu: %s\n' "$*" >&2; }
@@ -180,7 +180,10 @@ prepare() {
   find_driver
   # Drivers keep compiled kernels, too.
   export NIN_WGPU_CACHE_DIR=$state/cache XDG_CACHE_HOME=${XDG_CACHE_HOME:-$state/cache} HOME=${HOME:-$state}
-  if [ -d "$carry/data" ]; then export NIN_WGPU_DATA=${NIN_WGPU_DATA:-$carry/data}; fi
+  # Of all sets, wherever they came from: a run that is resumed elsewhere finds them by their names.
+  if [ -d "$carry/data" ]; then cp -rn "$carry/data/." "$state/data/"; fi
+  chmod -R u+w "$state/data"
+  export NIN_WGPU_DATA=$state/data
 }
 
 # What the loader and the linker say where no GPU was found.
@@ -194,7 +197,7 @@ diagnose() {
     library=$(sed -n 's/.*"library_path" *: *"\([^"]*\)".*/\1/p' "$manifest" | head -1)
     path=$library
     if [[ $library != */* ]]; then
-      path=$(for folder in ${LD_LIBRARY_PATH//:/ }; do compgen -G "$folder/$library" || true; done | head -1)
+      path=$(for path in ${LD_LIBRARY_PATH//:/ }; do compgen -G "$path/$library" || true; done | head -1)
       if [ -z "$path" ]; then path=$(PATH="$PATH:/usr/sbin:/sbin" ldconfig -p | awk -v name="$library" '$1 == name { print $NF; exit }'); fi
     elif [[ $library != /* ]]; then
       path=$(dirname "$manifest")/$library
@@ -312,7 +315,7 @@ stop_running() {
   stop_clocks
 }
 
-# limited NAME LIMIT SIGNAL COMMAND...: runs it with a limit; its output and messages are in $work. Sets `code`.
+# limited NAME LIMIT SIGNAL COMMAND...: runs it with a limit; its output and messages are in $work. Sets `code` and `took`.
 limited() {
   local name=$1 limit=$2 signal=$3
   shift 3
@@ -322,12 +325,15 @@ limited() {
     limit=0.2
     set -- bash -c 'setsid sleep 600 & sleep 600'
   fi
-  if in_list "$name" "${GPU_CUT:-}"; then limit=4; fi
   printf '\n== %s\n$ %s\n' "$name" "$*" >>"$log"
   mark=$$.$SECONDS.$RANDOM
   GPU_KIT_PART=$mark timeout --preserve-status -s "$signal" -k 12 "$limit" "$@" >"$work/output" 2>"$work/messages" </dev/null &
   running=$!
   local started=${EPOCHREALTIME//[.,]/}
+  if in_list "$name" "${GPU_CUT:-}"; then
+    while kill -0 "$running" 2>/dev/null && [ ! -s "$run_folder/metrics.jsonl" ]; do sleep 0.05; done
+    kill -s "$signal" "$running" 2>/dev/null || true
+  fi
   wait "$running" || code=$?
   running=''
   sweep "$mark"
@@ -397,6 +403,7 @@ kernels_file() { printf 'kernels-%s.jsonl' "$( (printf '%s\n' "$card" && cat "$1
 # training NAME SECONDS LIMIT FOLDER ARGUMENTS OF TRAIN...: resumed where a run was begun on this card.
 training() {
   local name=$1 seconds=$2 limit=$3 folder=$state/$4 command
+  run_folder=$folder
   shift 4
   if listed "$name" "$seconds" "$limit"; then return; fi
   limit=$((limit * patience))
@@ -404,18 +411,13 @@ training() {
     say "done before: $name"
     return
   fi
-  if [[ " $* " == *cifar10* ]] && [ ! -s "$state/data/cifar-10-batches-bin/test_batch.bin" ] && ! planted "$name"; then
+  if [[ $name == *cifar10* ]] && [ ! -s "$state/data/cifar-10-batches-bin/test_batch.bin" ] && ! planted "$name"; then
     note "$name" left $SECONDS "CIFAR-10 is not here yet"
     return
   fi
   if ! has_time "$name" 30; then return; fi
   if [ -d "$folder/state" ] && [ ! -e "$folder/finished" ] && [ "$(cat "$folder.card" 2>/dev/null)" = "$card" ]; then
     command=(train --resume "$folder")
-    # The tree may lie elsewhere by now.
-    while [ $# -gt 0 ]; do
-      case $1 in --data | --data-dir) command+=("$1" "$2") ;; esac
-      shift
-    done
   else
     rm -rf "$folder"
     printf '%s\n' "$card" >"$folder.card"

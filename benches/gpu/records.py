@@ -115,13 +115,14 @@ def registers_end(options) -> tuple[str, str, list[dict]]:
     errors = [record["error"] for record in records if "error" in record]
     if options.code == 3:
         return "not there", last_line(options.messages), records
-    if options.code != 0:
+    # 1: some kernels did not compile, each of which has its line.
+    if options.code not in (0, 1) or not records:
         return "failed", last_line(options.messages), records
     if told:
         return "done", f"{len(told)} entry points" + (f", {len(errors)} without: {errors[0]}" if errors else ""), records
-    if records:
-        return "not there", errors[0][:200] if errors else "this driver tells nothing of its kernels", records
-    return "failed", "nothing was printed", records
+    if len(errors) == len(records):
+        return "failed", f"no kernel compiles: {errors[0]}", records
+    return "not there", "this driver tells nothing of its kernels", records
 
 
 def train_end(options) -> tuple[str, str, list[dict]]:

@@ -91,7 +91,12 @@ def facts(runs: list[dict]) -> str:
 def kernels(records: list[dict]) -> str:
     """The best design of each problem, with its registers, and what is not right."""
     found = {r["kernel"]: r for r in records if r.get("of") == "kernels"}
-    registers = {r["kernel"]: r for r in records if r.get("of") == "registers"}
+    registers = {}
+    # A kernel of several entry points is as large as the largest of them.
+    for record in (r for r in records if r.get("of") == "registers"):
+        known = registers.get(record["kernel"])
+        if not known or (record.get("registers") or 0) >= (known.get("registers") or 0):
+            registers[record["kernel"]] = record
     if not found and not registers:
         return ""
     problems = {}
@@ -123,7 +128,7 @@ def kernels(records: list[dict]) -> str:
         counts = sorted(r["registers"] for r in told)
         spills = [r for r in told if r.get("spilled_bytes")]
         texts.append(
-            f"Registers of {len(told)} entry points: {counts[0]} to {counts[-1]}, median {counts[len(counts) // 2]}; "
+            f"Registers of {len(told)} kernels: {counts[0]} to {counts[-1]}, median {counts[len(counts) // 2]}; "
             f"{len(spills)} spill" + (": " + ", ".join(f"{r['kernel']} ({r['spilled_bytes']} bytes)" for r in spills[:8]) if spills else "") + "."
         )
     return "\n\n".join(texts)
