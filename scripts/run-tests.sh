@@ -6,7 +6,8 @@
 #   1. `cargo test --release` on the adapter the program chooses by itself (llvmpipe without a GPU);
 #   2. the programs in examples/;
 #   3. the suites that use a device once more on SwiftShader, a driver with other limits;
-#   4. every expanded shader through Tint.
+#   4. every expanded shader through Tint;
+#   5. a rehearsal of benches/gpu.sh, the measurements on a GPU machine, at tiny sizes.
 # A part whose tools this machine cannot have is reported as skipped, never as passed.
 # DEVICE_SUITES (environment) names the test targets of part 3; default: every target whose name
 # begins with `gpu`, and where there is none, all of them.
@@ -88,6 +89,12 @@ else
   rm -rf "$shaders"
   part "shaders through Tint" bash -c \
     "cargo run --release --quiet -- dump shaders --out '$shaders' && node scripts/tint.mjs '$shaders' '$tools'"
+fi
+
+if [ -n "${NIN_WGPU_PYTHON:-}" ] || PATH=/usr/bin:/bin command -v python3 >/dev/null; then
+  part "rehearsal of the GPU kit" env NIN_WGPU="$target/release/nin-wgpu" benches/gpu.sh --rehearse
+else
+  summary+=("rehearsal of the GPU kit: SKIPPED, no Python 3 here")
 fi
 
 [ -e "$tools/torch.skipped" ] && skipped "weights in PyTorch" torch

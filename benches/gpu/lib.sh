@@ -39,7 +39,7 @@ collect() {
 }
 
 list_parts() {
-  local each name sum=0
+  local each name time sum ends
   collect first_call
   for name in "${names[@]}"; do is_first[$name]=yes; done
   for each in first second; do
@@ -47,12 +47,17 @@ list_parts() {
     collect ${each}_call
     names=(machine "${names[@]}" clocks)
     seconds_of[machine]=3 limit_of[machine]=60 seconds_of[clocks]=0 limit_of[clocks]=0
-    sum=0
-    printf '%s\n should take   in all    limit  part\n' "$each"
+    sum=0 ends=no
+    case $each in first) time=${GPU_BUDGET_S:-200} ;; *) time=${GPU_BUDGET_S:-480} ;; esac
+    printf '%s, %s s\n should take   in all    limit  part\n' "$each" "$time"
     for name in "${names[@]}"; do
       local takes=${seconds_of[$name]} note=''
       if [ $each = second ] && [ "${is_first[$name]:-no}" = yes ]; then takes=0 note='  (as left by the first call)'; fi
       sum=$((sum + takes))
+      if [ $sum -gt $((time - reserve)) ] && [ $ends = no ]; then
+        ends=yes
+        printf '%s\n' "             ------    what follows is for time that is left over"
+      fi
       printf '%10d s %6d s %6d s  %s%s\n' "$takes" $sum "${limit_of[$name]}" "$name" "$note"
     done
   done
