@@ -62,7 +62,7 @@ case ${GPU_SIZES:-full} in
     ;;
   tiny)
     nin=nin-small cifar=nin-cifar batch=4 cifar_batch=2 other_batches=(1)
-    steps_train=2 steps_infer=2 roofline_steps=1 tune_s=1 tune_cifar_s=1 kernels_s=30
+    steps_train=2 steps_infer=2 roofline_steps=1 tune_s=1 tune_cifar_s=1 kernels_s=100
     kernels=$carry/kernels-tiny torch_device=cpu torch_steps=1 torch_case_s=0
     fashion=(--model nin-small --data fashion-mnist --epochs 2 --batch-size 8 --limit-train 320 --limit-test 64 --log-every 1)
     paper=(--recipe cifar10-fast --epochs 1 --warmup-epochs 0.5 --limit-train 8 --limit-test 8 --batch-size 2)

@@ -102,7 +102,8 @@ def kernels_end(options) -> tuple[str, str, list[dict]]:
     if not wanted:
         return "failed", f"no kernels in {options.folder}", records
     missing = len(wanted - set(found))
-    if missing and options.code in (0, 8):
+    # Where time was up, another call goes on.
+    if missing and options.code in (0, 8, *TIMED_OUT):
         return "left", f"{detail or 'none'}; {missing} of {len(wanted)} to go", records
     if missing:
         return "failed", f"{last_line(options.messages)} ({detail or 'none'}; {missing} of {len(wanted)} to go)", records

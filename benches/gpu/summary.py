@@ -101,7 +101,10 @@ def kernels(records: list[dict]) -> str:
         return ""
     problems = {}
     for kernel in found.values():
-        problems.setdefault(str(kernel.get("problem")), []).append(kernel)
+        # A kernel's name begins with layer and pass, which a problem does not tell.
+        name, colon, _ = kernel["kernel"].partition(": ")
+        problem = str(kernel.get("problem"))
+        problems.setdefault(f"{name} ({problem})" if colon else problem, []).append(kernel)
     rows = []
     for problem, tried in problems.items():
         right = sorted((k for k in tried if k["verdict"] == "right" and k.get("ms")), key=lambda k: k["ms"])
