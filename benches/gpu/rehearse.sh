@@ -91,7 +91,7 @@ kit() { # TREE MACHINE CALL VARIABLES...
   shift 3
   rm -rf "${work:?}/out-$machine"
   (cd "$work/empty" && env -i PATH="$work/bin:/usr/bin:/bin" PYTHON="$python" OUT="$work/out-$machine" GPU_STATE="$work/state-$machine" \
-    GPU_ADAPTER=any GPU_SIZES=tiny GPU_BUDGET_S=600 "${driver[@]}" "$@" "$work/$tree/benches/gpu.sh" "$call") >"$work/printed" 2>&1
+    GPU_ADAPTER=any GPU_SIZES=tiny GPU_BUDGET_S=3600 "${driver[@]}" "$@" "$work/$tree/benches/gpu.sh" "$call") >"$work/printed" 2>&1
 }
 expect() { # CODE KIT'S ARGUMENTS...
   local wanted=$1 code=0 start=$SECONDS
