@@ -3,10 +3,8 @@
 
     report.py add RESULTS.jsonl --from bench|peer FILE [--set KEY=VALUE ...]
         appends FILE's measurements: `nin-wgpu bench --json`'s document, or the lines of a peer
-    report.py part RESULTS.jsonl --name NAME --status STATUS --seconds S [--detail TEXT | --detail-file FILE]
-        appends how a part of gpu.sh ended
     report.py compare RESULTS.jsonl     prints Markdown: images/s, and ours/theirs for each pair of runs
-    report.py gpu RESULTS.jsonl         prints Markdown: parts, images/s, the roofline, the training run
+    report.py gpu RESULTS.jsonl         prints Markdown: what gpu.sh measured, and what it did not (gpu/summary.py)
     report.py insert DOCUMENT.md MARKER FILE
         puts FILE between <!-- MARKER:begin --> and <!-- MARKER:end --> of the document
 
@@ -53,6 +51,7 @@ def from_bench(text: str) -> dict:
     bench = json.loads(text)
     times = bench["ms_per_step"]
     kept = ["driver", "gflops", "first_step_s", "peak_gpu_bytes", "host_ms_per_step", "layers", "roofline"]
+    kept += ["matrix_units", "compile_s", "fallback"]
     return {
         "peer": OURS,
         "device": bench["adapter"],
@@ -60,7 +59,7 @@ def from_bench(text: str) -> dict:
         "ms_per_step": times["median"],
         "ms_p10": times["p10"],
         "ms_p90": times["p90"],
-        **{key: bench[key] for key in kept if bench.get(key)},
+        **{key: bench[key] for key in kept if bench.get(key) not in (None, [], "")},
     }
 
 
@@ -75,15 +74,6 @@ def add(options) -> int:
         print(f"report.py: {options.file} is not the output of `nin-wgpu bench --json`: {error!r}", file=sys.stderr)
         return 6
     append(options.results, [{**record, **extra} for record in records])
-    return 0
-
-
-def part(options) -> int:
-    detail = options.detail
-    if options.detail_file:
-        lines = [line.strip() for line in Path(options.detail_file).read_text(errors="replace").splitlines() if line.strip()]
-        detail = lines[-1][:200] if lines else ""
-    append(options.results, [{"part": options.name, "status": options.status, "seconds": options.seconds, "detail": detail}])
     return 0
 
 
@@ -105,7 +95,7 @@ def case_of(record: dict) -> tuple:
 
 
 def order(record: dict) -> tuple:
-    models = ["nin", "nin-cifar"]
+    models = ["nin", "nin-cifar", "nin-small"]
     model = record["model"]
     position = models.index(model) if model in models else len(models)
     return position, model, record["mode"] != "train", record["batch_size"]
@@ -160,40 +150,6 @@ def devices(records: list[dict]) -> str:
     return "".join(f"- {line}\n" for line in found)
 
 
-def gpu_report(records: list[dict]) -> str:
-    sections = []
-    machine = [r for r in records if "machine" in r]
-    if machine:
-        sections.append("\n".join(f"- {key}: {value}" for key, value in machine[-1]["machine"].items()))
-    latest = {r["part"]: r for r in records if "part" in r}
-    rows = [[r["part"], r["status"], number(r["seconds"]), r["detail"].replace("|", "/")] for r in latest.values()]
-    sections.append(markdown(["part", "status", "seconds", "detail"], rows))
-
-    # A part that was tried again counts once, with its last figures.
-    measured = {}
-    for record in records:
-        if "images_per_s" in record and "peer" in record:
-            measured[(record["peer"], record["precision"], case_of(record))] = record
-    runs = list(measured.values())
-    sections.append(compare_table(runs + [r for r in records if "skipped" in r and (r["peer"], r["precision"], case_of(r)) not in measured]))
-    roofline = [r["roofline"] for r in records if r.get("roofline")]
-    if roofline:
-        peak = roofline[-1]
-        sections.append(f"Roofline of WGSL kernels on this adapter: {number(peak['gflops'])} GFLOP/s, {number(peak['gb_per_s'])} GB/s.")
-        rows = []
-        for run in sorted((r for r in runs if r["peer"] == OURS and r.get("gflops")), key=order):
-            share = f"{100 * run['gflops'] / peak['gflops']:.0f} %"
-            rows.append([f"{run['model']} {run['mode']}, batch {run['batch_size']}, {run['precision']}", number(run["gflops"]), share])
-        sections.append(markdown(["case", "GFLOP/s", "of the roofline"], rows))
-    epochs = [r for r in records if "epoch_of" in r]
-    if epochs:
-        last = {(r["epoch_of"], r["epoch"]): r for r in epochs}
-        keys = ["train_loss", "train_acc", "test_loss", "test_acc", "seconds"]
-        rows = [[f"{recipe}, epoch {epoch}"] + [f"{r[key]:.4g}" for key in keys] for (recipe, epoch), r in sorted(last.items())]
-        sections.append(markdown(["training run", *keys], rows))
-    return "\n\n".join(section.strip() for section in sections) + "\n"
-
-
 def insert(options) -> int:
     begin, end = f"<!-- {options.marker}:begin -->", f"<!-- {options.marker}:end -->"
     text = Path(options.document).read_text()
@@ -214,13 +170,6 @@ def main() -> int:
     verb.add_argument("file")
     verb.add_argument("--from", dest="source", choices=["bench", "peer"], required=True)
     verb.add_argument("--set", action="append", default=[])
-    verb = verbs.add_parser("part")
-    verb.add_argument("results")
-    verb.add_argument("--name", required=True)
-    verb.add_argument("--status", required=True)
-    verb.add_argument("--seconds", type=float, required=True)
-    verb.add_argument("--detail", default="")
-    verb.add_argument("--detail-file")
     for name in ["compare", "gpu"]:
         verbs.add_parser(name).add_argument("results")
     verb = verbs.add_parser("insert")
@@ -232,9 +181,12 @@ def main() -> int:
         print(f"{devices(records)}\n{compare_table(records)}", end="")
         return 0
     if options.verb == "gpu":
+        sys.path.insert(0, str(Path(__file__).resolve().parent / "gpu"))
+        from summary import gpu_report
+
         print(gpu_report(read(options.results)), end="")
         return 0
-    return {"add": add, "part": part, "insert": insert}[options.verb](options)
+    return {"add": add, "insert": insert}[options.verb](options)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@
 #   3. the suites that use a device once more on SwiftShader, a driver with other limits;
 #   4. a part of the suite for matrix units on real ones, those of a newer Mesa (all: make test-drivers);
 #   5. every expanded shader through Tint;
-#   6. a part of the suites with Vulkan's validation layer.
+#   6. a part of the suites with Vulkan's validation layer;
+#   7. a rehearsal of benches/gpu.sh, the measurements on a GPU machine, at tiny sizes.
 # A part whose tools this machine cannot have is reported as skipped, never as passed.
 # DEVICE_SUITES (environment) names the test targets of part 3; default: every target whose name
 # begins with `gpu`, and where there is none, all of them.
@@ -111,6 +112,12 @@ for tool in khronos lavapipe; do
 done
 if [ ! -e "$tools/khronos.skipped" ] && [ ! -e "$tools/lavapipe.skipped" ]; then
   part "Vulkan's validation layer" scripts/validate-vulkan.sh quick
+fi
+
+if [ -n "${NIN_WGPU_PYTHON:-}" ] || PATH=/usr/bin:/bin command -v python3 >/dev/null; then
+  part "rehearsal of the GPU kit" env NIN_WGPU="$target/release/nin-wgpu" benches/gpu.sh --rehearse
+else
+  summary+=("rehearsal of the GPU kit: SKIPPED, no Python 3 here")
 fi
 
 [ -e "$tools/torch.skipped" ] && skipped "weights in PyTorch" torch

@@ -1,4 +1,4 @@
-"""What the Python peers share: the two networks as data, the clock, and the line that is printed.
+"""What the Python peers share: the networks as data, the clock, and the line that is printed.
 
 The networks are those of src/models/nin.rs; ReLU follows every convolution, dropout is 0.5.
 """
@@ -36,6 +36,17 @@ NETWORKS = {
             ("conv", 192, 192, 3, 1, 1), ("conv", 192, 192, 1, 1, 0), ("conv", 192, 10, 1, 1, 0),
         ],
     },
+    "nin-small": {
+        "input": (1, 28, 28),
+        "sizes_after_pools": (14, 7),
+        "layers": [
+            ("conv", 1, 16, 5, 1, 2), ("conv", 16, 16, 1, 1, 0), ("conv", 16, 16, 1, 1, 0),
+            ("max", True),
+            ("conv", 16, 64, 3, 1, 1), ("conv", 64, 64, 1, 1, 0), ("conv", 64, 32, 1, 1, 0),
+            ("max", True), ("dropout",),
+            ("conv", 32, 128, 3, 1, 1), ("conv", 128, 128, 1, 1, 0), ("conv", 128, 10, 1, 1, 0),
+        ],
+    },
 }  # fmt: skip
 CLASSES = 10
 
@@ -61,7 +72,7 @@ def list_of(kind):
 
 def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--models", type=list_of(str), default=list(NETWORKS), help="nin,nin-cifar")
+    parser.add_argument("--models", type=list_of(str), default=["nin", "nin-cifar"], help=",".join(NETWORKS))
     parser.add_argument("--batch-sizes", type=list_of(int), default=[8], help="1,32,...")
     parser.add_argument("--steps", type=int, default=10, help="timed samples for a case")
     parser.add_argument("--case-s", type=float, default=60, help="seconds for a case, once warm")

@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""Measures `nin` and `nin-cifar` in PyTorch: one JSON line for each case, as README.md here says.
+"""Measures `nin`, `nin-cifar` and `nin-small` in PyTorch: one JSON line for each case, as README.md here says.
 
     pytorch.py [--device cpu|cuda] [--models nin,nin-cifar] [--modes train,infer] [--batch-sizes 8,...]
                [--execution eager,compile] [--layouts nchw,nhwc] [--precisions f32,tf32,mixed]
-               [--steps N] [--case-s S] [--budget-s S] [--threads N]
+               [--steps N] [--case-s S] [--budget-s S] [--threads N] [--profile FILE]
 
 Training is forward, cross entropy, backward and an SGD step; inference runs under inference_mode, without
-dropout. f32 is strict (TF32 off); mixed is autocast, f16 with a gradient scaler on CUDA, bf16 on the CPU, and
-only channels last (nhwc). The default device is CUDA where there is one.
+dropout. f32 is strict (TF32 off); tf32 is PyTorch's default, TF32 in convolutions alone; mixed is autocast, f16 with a
+gradient scaler on CUDA, bf16 on the CPU, and only channels last (nhwc). The default device is CUDA where there is one.
+--profile appends PyTorch's own table of a step to FILE for each case: the kernels that ran, by name, and their times.
 Needs PyTorch 1.13 or newer; `compile` needs 2.0 and, on the CPU, a C++ compiler. What cannot run is printed as
 a line with "skipped" and the reason.
-Exit codes: 0 done, skipped cases included; 1 failed; 2 usage; 3 no PyTorch.
+Exit codes: 0 done, skipped cases included; 1 failed; 2 usage; 3 no PyTorch, or no such device.
 """
+
+from __future__ import annotations
 
 import itertools
 import sys
@@ -46,11 +49,16 @@ def build(name: str) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
+def grad_scaler():
+    """Scales the loss so that gradients in f16 do not vanish; under its older name before PyTorch 2.3."""
+    return torch.amp.GradScaler("cuda") if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler()
+
+
 def train_step(model, images, labels, precision: str):
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     kind = images.device.type
     half = torch.float16 if kind == "cuda" else torch.bfloat16
-    scaler = torch.cuda.amp.GradScaler() if precision == "mixed" and kind == "cuda" else None
+    scaler = grad_scaler() if precision == "mixed" and kind == "cuda" else None
 
     def step():
         optimizer.zero_grad(set_to_none=True)
@@ -93,9 +101,8 @@ def refusal(device: str, execution: str, layout: str, precision: str) -> str | N
 
 
 def run(device: str, model_name: str, mode: str, batch: int, execution: str, layout: str, precision: str, options) -> dict:
-    tf32 = precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.manual_seed(1)
     memory_format = torch.channels_last if layout == "nhwc" else torch.contiguous_format
     model = build(model_name).to(device).to(memory_format=memory_format).train(mode == "train")
@@ -114,7 +121,26 @@ def run(device: str, model_name: str, mode: str, batch: int, execution: str, lay
         raise RuntimeError("the result is not finite")
     if device == "cuda":
         timing["peak_gpu_bytes"] = torch.cuda.max_memory_allocated()
+    if options.profile:
+        profile(step, sync, options.profile, f"{model_name} {mode}, batch {batch}, {precision}, {execution}, {layout}")
     return timing
+
+
+def profile(step, sync, path: str, title: str) -> None:
+    """Appends PyTorch's table of one step to a file: operators and kernels, the most expensive first."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds, record_shapes=True) as found:
+        step()
+        sync()
+    averages = found.key_averages(group_by_input_shape=True)
+    # PyTorch 2.4 renamed CUDA's columns.
+    on_device = [key for key in ["self_device_time_total", "self_cuda_time_total"] if averages and hasattr(averages[0], key)]
+    order = on_device[0] if torch.cuda.is_available() and on_device else "self_cpu_time_total"
+    table = averages.table(sort_by=order, row_limit=60, max_name_column_width=160, max_shapes_column_width=90)
+    with open(path, "a") as file:
+        file.write(f"== {title}\n{table}\n\n")
 
 
 def main() -> None:
@@ -126,6 +152,7 @@ def main() -> None:
     parser.add_argument("--precisions", type=list_of(str), default=["f32", "tf32", "mixed"])
     # PyTorch's own default counts cores without their second hardware thread.
     parser.add_argument("--threads", type=int, default=threads(), help="CPU threads (default: all)")
+    parser.add_argument("--profile", metavar="FILE", help="append a table of one step's kernels for each case")
     options = parser.parse_args()
     for name, values, known in [
         ("models", options.models, set(NETWORKS)), ("modes", options.modes, {"train", "infer"}),
@@ -135,7 +162,8 @@ def main() -> None:
         if set(values) - known:
             parser.error(f"--{name}: {', '.join(sorted(set(values) - known))} not known")
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: this PyTorch sees no CUDA device")
+        print("pytorch.py: --device cuda: this PyTorch sees no CUDA device", file=sys.stderr)
+        sys.exit(3)
     torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True
     warnings.filterwarnings("ignore", category=FutureWarning)
