@@ -78,6 +78,8 @@ struct Design {
     ways: &'static [Way],
     /// Times as many workgroups as run at once, in the weight gradient.
     waves: u32,
+    /// Whether partial sums of the weight gradient are added up in several lanes.
+    spreads_sums: bool,
     /// Only for the problem that costs most.
     only_first: bool,
 }
@@ -165,6 +167,9 @@ impl Design {
 const LEAST_WORKGROUP_BYTES: i64 = 32 << 10;
 const MOST_WORKGROUP_BYTES: i64 = 48 << 10;
 
+/// Elements of a workgroup of `reduce_partials_spread` (`ELEMENTS` in conv2d_reduce.wgsl).
+const SPREAD_ELEMENTS: usize = 32;
+
 /// Bytes of a 16 x 16 result.
 const PATCH_BYTES: i64 = 1024;
 
@@ -182,7 +187,7 @@ fn gemm([tr, tc, rq, cq]: [i64; 4], depth: i64, buffers: i64, lanes: i64) -> Des
     ];
     let (rows, columns) = (4 * tr * rq, 4 * tc * cq);
     let name = format!("gemm {rows}x{columns}x{depth}, buffers {buffers}, lanes {}", if lanes == 1 { "4x8" } else { "in line" });
-    Design { name, element: Element::F32, family: "gemm", numbers, ways: &Way::ALL, waves: 2, only_first: false }
+    Design { name, element: Element::F32, family: "gemm", numbers, ways: &Way::ALL, waves: 2, spreads_sums: true, only_first: false }
 }
 
 /// Tiles on matrix units: subgroups and matrices of each of them, depth, buffers, halves moved at a time.
@@ -205,7 +210,7 @@ fn matrix([wr, wc, pr, pc]: [i64; 4], depth: i64, buffers: i64, chunk: i64) -> D
     ];
     let (rows, columns) = (16 * wr * pr, 16 * wc * pc);
     let name = format!("matrix {rows}x{columns}x{depth} by {}x{}, buffers {buffers}, {} bytes", 16 * pr, 16 * pc, 2 * chunk);
-    Design { name, element: Element::F16, family: "matrix", numbers, ways: &Way::ALL, waves: 2, only_first: false }
+    Design { name, element: Element::F16, family: "matrix", numbers, ways: &Way::ALL, waves: 2, spreads_sums: true, only_first: false }
 }
 
 fn probes(design: &Design) -> impl Iterator<Item = Design> {
@@ -265,6 +270,8 @@ fn designs() -> Vec<Design> {
     all.extend(probes(&wide));
     // Splits at multiples of what runs at once.
     for base in [middle, straight(wide)] {
+        let name = format!("{}, sums in one lane", base.name);
+        all.push(Design { spreads_sums: false, ..base.clone().named(name).for_ways(&[Way::Weight]) });
         for waves in [1, 3, 4, 8] {
             let name = format!("{}, waves {waves}", base.name);
             all.push(Design { waves, ..base.clone().named(name).for_ways(&[Way::Weight]) });
@@ -298,8 +305,16 @@ pub fn write(folder: &Path, tiny: bool, cores: u32) -> Result<usize, String> {
                     matrix.add(shape.0, &design, &problem, way)?;
                 }
                 if problem.input[0] == 1 && element == Element::F16 {
-                    let unfolding = designs.iter().filter(|design| design.family == "matrix" && !design.is_probe() && design.waves == 2);
-                    let unfolding = unfolding.filter(|design| design.number("DEPTH") == 32 && design.ways.contains(&way));
+                    let whole = |design: &&Design| design.number("DEPTH") == 32 && design.number("RESULTS_DIRECT") == 0;
+                    let unfolding = designs.iter().filter(|design| {
+                        design.family == "matrix"
+                            && !design.is_probe()
+                            && design.waves == 2
+                            && design.spreads_sums
+                            && design.ways.contains(&way)
+                    });
+                    // Matrices that are stored straight would write behind the filter's last row.
+                    let unfolding = unfolding.filter(whole);
                     for design in unfolding.filter_map(|design| design.with_patch_warps(way)) {
                         matrix.add_unfolded(shape.0, &design, &problem, way)?;
                     }
@@ -371,6 +386,7 @@ impl Matrix {
         let base = Target {
             little_work: 0,
             matrix_units: units,
+            cores: Some(self.cores),
             max_binding_bytes: 1 << 31,
             max_buffer_bytes: 1 << 31,
             ..Target::baseline(DeviceClass::Discrete)
@@ -486,9 +502,14 @@ impl Matrix {
                 workgroups: u64::from(tiles) * u64::from(splits),
             });
             let of_filter = Conv2dParams { kernel_h: stored_rows, kernel_w: 1, in_c: 1, ..params };
-            let groups = workgroups_for(&conv2d_reduce::REDUCE_PARTIALS, elements);
-            let reduce =
-                conv2d_reduce::reduce_partials(of_filter, Operand::Output(0), Operand::Output(1), Operand::Scratch(partials), groups);
+            let operands = (Operand::Output(0), Operand::Output(1), Operand::Scratch(partials));
+            let reduce = if design.spreads_sums {
+                let groups = elements.div_ceil(SPREAD_ELEMENTS) as u64;
+                conv2d_reduce::reduce_partials_spread(of_filter, operands.0, operands.1, operands.2, groups)
+            } else {
+                let groups = workgroups_for(&conv2d_reduce::REDUCE_PARTIALS, elements);
+                conv2d_reduce::reduce_partials(of_filter, operands.0, operands.1, operands.2, groups)
+            };
             line.dispatches.push(self.of_product(&reduce));
             return Ok(());
         }

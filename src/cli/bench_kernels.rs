@@ -71,7 +71,8 @@ pub fn run(folder: &Path, args: &KernelArgs, json: bool, context: &Context) -> R
     let mut results = Results::open(args.results.as_deref(), &gpu, &kernels)?;
     let known: BTreeSet<String> = results.found.iter().map(|found| found.kernel.clone()).collect();
     let options = SearchOptions { runs: RUNS, deadline, one_by_one: results.died_compiling };
-    context.note(&format!("proving and timing {} kernels on {}", kernels.kernels.len() - known.len(), gpu.adapter().name));
+    let left = kernels.kernels.iter().filter(|kernel| !known.contains(&kernel.line.kernel)).count();
+    context.note(&format!("proving and timing {left} kernels on {}", gpu.adapter().name));
     let searched = search(&gpu, &kernels, &known, &options, &mut |event| {
         if let Event::Found(found) = &event
             && found.verdict == Outcome::Wrong
@@ -139,7 +140,7 @@ impl Results {
         results.append(&Line::Begun { adapter: name, driver, program: env!("CARGO_PKG_VERSION").into() })?;
         let lost = folder.kernels.iter().find(|kernel| Some(&kernel.line.kernel) == trying.as_ref());
         if let Some(kernel) = lost {
-            results.note(Event::Found(Found::refused(&kernel.line, Outcome::Lost, None)))?;
+            results.note(Event::Found(Box::new(Found::refused(&kernel.line, Outcome::Lost, None))))?;
         }
         Ok(results)
     }
@@ -149,8 +150,8 @@ impl Results {
             Event::Compiling => self.append(&Line::Compiling { compiling: true }),
             Event::Trying(kernel) => self.append(&Line::Trying { trying: kernel.into() }),
             Event::Found(found) => {
-                self.append(&Line::Found(Box::new(found.clone())))?;
-                self.found.push(found);
+                self.append(&Line::Found(found.clone()))?;
+                self.found.push(*found);
                 Ok(())
             }
         }

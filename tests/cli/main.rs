@@ -1,6 +1,7 @@
 //! Drives the program as its users do. Tests that need a device are reported as ignored without one, never as passed.
 
 mod bench;
+mod bench_kernels;
 mod data;
 mod faults;
 mod infer;
@@ -55,6 +56,7 @@ fn main() {
         eprintln!("no adapter: tests that need one are reported as ignored");
     }
     let suites: &[(&str, &[Test])] = &[
+        ("bench_kernels", bench_kernels::TESTS),
         ("usage", usage::TESTS),
         ("infer", infer::TESTS),
         ("weights", weights::TESTS),

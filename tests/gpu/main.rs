@@ -3,6 +3,7 @@
 mod conv_shapes;
 mod differences;
 mod golden_ops;
+mod kernel_folder;
 mod kernels;
 mod matrix_units;
 mod memory;
@@ -58,6 +59,7 @@ fn main() {
     trials.extend(training::trials(device.as_ref()));
     trials.extend(differences::trials(device.as_ref()));
     trials.extend(tuner::trials(device.as_ref()));
+    trials.extend(kernel_folder::trials(device.as_ref()));
     libtest_mimic::run(&arguments, trials).exit();
 }
 

@@ -48,11 +48,9 @@ fn listed(folder: &Path, list: &Path, text: &str) -> Result<Vec<Kernel>, String>
         let bad = |what: &str| format!("{}, line {}: {what}", list.display(), number + 1);
         let object: Value = serde_json::from_str(line).map_err(|error| bad(&error.to_string()))?;
         let text_of = |value: &Value, key: &str| value[key].as_str().map(str::to_string).ok_or(bad(&format!("no \"{key}\"")));
-        let (name, shader) = (text_of(&object, "kernel")?, text_of(&object, "shader")?);
+        let name = text_of(&object, "kernel")?;
         for dispatch in object["dispatches"].as_array().ok_or(bad("no \"dispatches\""))? {
-            let entry = text_of(dispatch, "entry")?;
-            // A dispatch may come from another shader than the first, such as a reduction of partial sums.
-            let shader = dispatch["shader"].as_str().unwrap_or(&shader).to_string();
+            let (shader, entry) = (text_of(dispatch, "shader")?, text_of(dispatch, "entry")?);
             if seen.insert((shader.clone(), entry.clone())) {
                 kernels.push(Kernel { name: name.clone(), file: folder.join(shader), entry });
             }

@@ -90,7 +90,7 @@ pub enum Event<'a> {
     /// A kernel is going to run, or to be compiled by itself.
     Trying(&'a str),
     /// What came of one.
-    Found(Found),
+    Found(Box<Found>),
 }
 
 /// How to search.
@@ -132,7 +132,7 @@ pub fn search<E: From<GpuError>>(
                 continue;
             }
         };
-        event(Event::Found(refused))?;
+        event(Event::Found(Box::new(refused)))?;
     }
     if !options.one_by_one && !fit.is_empty() {
         event(Event::Compiling)?;
@@ -167,7 +167,7 @@ fn try_problem<E: From<GpuError>>(
         Ok(trial) => trial,
         Err(error) if is_lack_of_memory(&error) => {
             for kernel in kernels {
-                event(Event::Found(Found::refused(&kernel.line, Outcome::DoesNotFit, error.to_string())))?;
+                event(Event::Found(Box::new(Found::refused(&kernel.line, Outcome::DoesNotFit, error.to_string()))))?;
             }
             return Ok(());
         }
@@ -185,11 +185,11 @@ fn try_problem<E: From<GpuError>>(
         let contender = match trial.prepare(lowered, u64::MAX - EXTRA_SCRATCH)? {
             Ok(contender) => contender,
             Err(Verdict::DoesNotFit(why)) => {
-                event(Event::Found(Found::refused(line, Outcome::DoesNotFit, why)))?;
+                event(Event::Found(Box::new(Found::refused(line, Outcome::DoesNotFit, why))))?;
                 continue;
             }
             Err(verdict) => {
-                event(Event::Found(Found::refused(line, Outcome::DoesNotCompile, verdict.to_string())))?;
+                event(Event::Found(Box::new(Found::refused(line, Outcome::DoesNotCompile, verdict.to_string()))))?;
                 continue;
             }
         };
@@ -199,7 +199,7 @@ fn try_problem<E: From<GpuError>>(
             Some(why) => Found::refused(line, Outcome::Wrong, why),
             None => timed(&trial, &contender, line, macs, options.runs)?,
         };
-        event(Event::Found(found))?;
+        event(Event::Found(Box::new(found)))?;
     }
     Ok(())
 }
