@@ -5,7 +5,8 @@
 #   scripts/test-drivers.sh [--quick]
 #
 # All shapes of tests/goldens/conv_shapes.txt in whole numbers and in reals, in every direction; gradients of whole networks;
-# a mixed training run with the proof before it; `check`. --quick: a part of each but `check`, in about a minute.
+# a mixed training run with the proof before it; `check`; then, on this system's driver, every design of benches/kernels in
+# emulation. --quick: a part of each of the first, without `check`, in about a minute.
 # A test fails where the program would not use the driver's own units.
 # Exit codes: 0 passed; 1 something failed, or this machine cannot have that driver (said in one line).
 set -euo pipefail
@@ -47,4 +48,7 @@ if [ -n "$quick" ]; then
   cargo test --release --test gpu_cli -- the_drivers_matrix_units_learn_alike </dev/null
 else
   cargo test --release --test gpu_cli -- the_drivers_matrix_units </dev/null
+  # On this system's own driver: the designs of benches/kernels for matrix units, in ordinary arithmetic.
+  env -u "CARGO_TARGET_${host}_RUNNER" -u NIN_WGPU_MATRIX_UNITS -u LP_NATIVE_VECTOR_WIDTH \
+    cargo test --release --test gpu -- --ignored "kernel folder" </dev/null
 fi
