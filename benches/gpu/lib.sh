@@ -108,7 +108,29 @@ find_program() {
 }
 
 # older FOUND WANTED: whether a version number is older.
-older() { [ "$1" != "$2" ] && [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -1)" = "$1" ]; }
+older() { [ "$1" != "$2" ] && [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | sed -n 1p)" = "$1" ]; }
+
+# loads LIBRARY: whether this machine's C library is new enough for it.
+loads() {
+  local words
+  words=$(ldd "$1" 2>&1) || true
+  [[ $words != *version*"not found"* ]]
+}
+
+carried_loader() { echo "carried, $(cat "$carry/lib/loader-version" 2>/dev/null || echo unknown)"; }
+
+# The other Vulkan loader, where there are two: one that cannot be used must not cost the session.
+other_loader() {
+  if [ -e "$state/lib/libvulkan.so.1" ]; then
+    rm "$state/lib/libvulkan.so.1"
+    loader="the machine's, for the carried one found nothing"
+  elif [ -e "$carry/lib/libvulkan.so.1" ] && loads "$carry/lib/libvulkan.so.1"; then
+    cp "$carry/lib/libvulkan.so.1" "$state/lib/"
+    loader="$(carried_loader), for the machine's found nothing"
+  else
+    return 1
+  fi
+}
 
 # A library of our own in front of the machine's could clash with its driver: only those that it lacks are used,
 # and the Vulkan loader where the machine's does not know cooperative matrices yet (1.3.255).
@@ -128,12 +150,12 @@ find_libraries() {
       if [[ $version =~ ^1\.[0-9]+\.[0-9]+$ ]] && older "$version" 1.3.255; then path=''; fi
     fi
     if [ -z "$path" ]; then
-      if ldd "$library" 2>&1 | grep -q 'version .* not found'; then
+      if ! loads "$library"; then
         say "the carried $name needs a newer C library than this machine has"
         continue
       fi
       cp "$library" "$state/lib/"
-      if [ "$name" = libvulkan.so.1 ]; then loader="carried, $(cat "$carry/lib/loader-version" 2>/dev/null || echo unknown)"; fi
+      if [ "$name" = libvulkan.so.1 ]; then loader=$(carried_loader); fi
     fi
   done
   if [ "$loader" = none ]; then
@@ -199,10 +221,10 @@ diagnose() {
   say "loader: $loader; manifests:"
   manifests
   while read -r manifest; do
-    library=$(sed -n 's/.*"library_path" *: *"\([^"]*\)".*/\1/p' "$manifest" | head -1)
+    library=$(sed -n 's/.*"library_path" *: *"\([^"]*\)".*/\1/p' "$manifest" | sed -n 1p)
     path=$library
     if [[ $library != */* ]]; then
-      path=$(for path in ${LD_LIBRARY_PATH//:/ }; do compgen -G "$path/$library" || true; done | head -1)
+      path=$(for path in ${LD_LIBRARY_PATH//:/ }; do compgen -G "$path/$library" || true; done | sed -n 1p)
       if [ -z "$path" ]; then path=$(PATH="$PATH:/usr/sbin:/sbin" ldconfig -p | awk -v name="$library" '$1 == name { print $NF; exit }'); fi
     elif [[ $library != /* ]]; then
       path=$(dirname "$manifest")/$library
@@ -221,15 +243,20 @@ machine() {
   local gpu='' start=$SECONDS want=gpu named='' version hash code=0
   if [ "${GPU_ADAPTER:-gpu}" = any ]; then want=any; fi
   if command -v nvidia-smi >/dev/null; then
-    gpu=$(timeout 20 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader 2>>"$log" | head -1) || gpu='nvidia-smi failed'
+    gpu=$(timeout 20 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader 2>>"$log" | sed -n 1p) || gpu='nvidia-smi failed'
     if [[ $gpu == NVIDIA* ]] && [ $want = gpu ]; then named=nvidia; fi
   fi
   version=$("$program" --version 2>>"$log" | cut -d' ' -f2-) || version=''
   hash=$(sha256sum "$program" | cut -c1-8)
   identity="$version $commit $hash"
-  if planted machine; then code=1; else timeout 30 "$program" devices --json >"$work/devices" 2>"$work/messages" || code=$?; fi
-  cat "$work/devices" "$work/messages" >>"$log" 2>/dev/null || true
-  if [ $code -ne 0 ] || ! card=$(records adapter "$work/devices" --want $want --named "$named" 2>>"$work/messages"); then
+  find_adapter() {
+    code=0
+    if planted machine; then return 1; fi
+    timeout 30 "$program" devices --json >"$work/devices" 2>"$work/messages" || code=$?
+    cat "$work/devices" "$work/messages" >>"$log"
+    [ $code -eq 0 ] && card=$(records adapter "$work/devices" --want $want --named "$named" 2>>"$work/messages")
+  }
+  if ! find_adapter && { ! other_loader || ! find_adapter; }; then
     cat "$work/messages" >&2 2>/dev/null || true
     diagnose 2>&1 | tee -a "$log" >&2
     card="no GPU"
@@ -477,20 +504,22 @@ pack_split() {
 }
 
 # Paths in $state that match, relative to it.
-inside() { (cd "$state" && for pattern in "$@"; do compgen -G "$pattern" || true; done); }
+inside() { (cd "$state" && for pattern in "$@"; do if [ -n "$pattern" ]; then compgen -G "$pattern" || true; fi; done); }
 
 # At most eight files of at most 16 MiB: results, report, log, the kit's small files, the state of one run, weights.
 bring_home() {
-  local run small files states
+  local run small files states caches
   rm -f "$out"/train-state.tar.gz.* "$out"/train-weights.tar.gz.* "$out/kit.tar.gz"
   tail -c 15000000 "$log" >"$out/log"
   cp "$results" "$out/results.jsonl"
   mapfile -t small < <(inside '*.jsonl' '*.csv' '*.txt' '*.card' 'train-*/metrics.jsonl' 'train-*/config.toml' 'train-*/finished' | grep -vx results.jsonl)
-  tar -C "$state" -czf "$out/kit.tar.gz" "${small[@]}" cache || say "the kit's files could not be packed"
-  if [ "$(stat -c %s "$out/kit.tar.gz")" -gt 16000000 ]; then
-    say "the caches are too large to come along: tuning will be done again"
-    tar -C "$state" -czf "$out/kit.tar.gz" "${small[@]}" || say "the kit's files could not be packed"
-  fi
+  # All caches, or without those of drivers, or what tuning found alone.
+  for caches in 'cache' 'cache/*.*' 'cache/*.json' ''; do
+    mapfile -t files < <(inside "$caches")
+    tar -C "$state" -czf "$out/kit.tar.gz" "${small[@]}" "${files[@]}" || say "the kit's files could not be packed"
+    if [ "$(stat -c %s "$out/kit.tar.gz")" -le 16000000 ]; then break; fi
+    say "the kit's files and $caches are too large to come along"
+  done
   # An unfinished run can go on elsewhere; the first one that is unfinished is worth the most.
   for run in train-f32 train-mixed train-cifar; do
     if [ -d "$state/$run/state" ] && [ ! -e "$state/$run/finished" ]; then

@@ -23,7 +23,10 @@ def of_this_card(records: list[dict]) -> list[dict]:
 
 
 def unmeasured(records: list[dict]) -> str:
-    rows = [(status, name, detail) for status, name, detail in plan_states(records) if status != "done"]
+    states = plan_states(records)
+    if not states:
+        return "Unmeasured: everything."
+    rows = [(status, name, detail) for status, name, detail in states if status != "done"]
     if not rows:
         return "Every part of the kit was measured."
     return "Unmeasured:\n\n" + "\n".join(f"- {clean(name)}: {status}" + (f" ({clean(detail)})" if detail else "") for status, name, detail in rows)
