@@ -72,7 +72,7 @@ fn inline_imports(roots: &[&Path], path: &Path, seen: &mut BTreeSet<String>, out
         let file = rest.trim().trim_matches('"').to_string();
         if seen.insert(file.clone()) {
             let found = roots.iter().map(|root| root.join(&file)).find(|path| path.exists());
-            let path = found.ok_or_else(|| format!("{origin}: no file {file}"))?;
+            let path = found.ok_or_else(|| format!("{origin}: {file}: no such file"))?;
             inline_imports(roots, &path, seen, out).map_err(|e| format!("{origin}: {e}"))?;
         }
     }

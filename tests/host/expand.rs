@@ -83,6 +83,14 @@ fn imports_come_once_and_from_the_root() {
 }
 
 #[test]
+fn conditions_choose_lines() {
+    let text =
+        "#define A 2\n#if A - 2\nx\n#else\n#for i in 0..2\n#if i\none\n#else\nnone\n#end\n#end\n#end\n#if A\n#define B A + 1\n#end\n${B}\n";
+    assert_eq!(one(text).unwrap(), "none\none\n3\n");
+    assert_eq!(one("#if 0\n${unknown}\n#end\nx\n").unwrap(), "x\n", "what is left out is not read");
+}
+
+#[test]
 fn errors_name_the_file_and_line() {
     for (text, start) in [
         ("x\n${y}\n", "main.wgsl:2: unknown name `y`"),
@@ -91,7 +99,9 @@ fn errors_name_the_file_and_line() {
         ("#for i 0..2\n#end\n", "main.wgsl:1: #for NAME in a..b"),
         ("#for i in 2\n#end\n", "main.wgsl:1: #for NAME in a..b"),
         ("#end\n", "main.wgsl:1: unknown or unmatched directive: #end"),
-        ("#if x\n", "main.wgsl:1: unknown or unmatched directive: #if x"),
+        ("#if x\n", "main.wgsl:1: #if without #end"),
+        ("#if x\n#end\n", "main.wgsl:1: unknown name `x`"),
+        ("#else\n", "main.wgsl:1: unknown or unmatched directive: #else"),
         ("#define X\n", "main.wgsl:1: #define NAME value"),
         ("#define X 1 / 0\n", "main.wgsl:1: division by zero"),
         ("#import \"gone.wgsl\"\n", "main.wgsl:1: gone.wgsl: "),

@@ -220,7 +220,7 @@ fn twins_differ_from_their_kernels_in_what_they_store_only() {
         assert_eq!(bindings(twin), bindings(kernel), "{name}");
         assert!(kernel.bindings.iter().all(|binding| binding.element == Element::F32), "{name}");
         let halves: Vec<&str> = twin.bindings.iter().filter(|b| b.element == Element::F16).map(|b| b.name).collect();
-        let allowed = ["x", "y", "y_in", "dx", "dy", "a", "b", "weight", "source"];
+        let allowed = ["x", "y", "y_in", "dx", "dy", "a", "b", "weight", "source", "values"];
         assert!(!halves.is_empty() && halves.iter().all(|name| allowed.contains(name)), "{name}: {halves:?}");
         assert_eq!(twin.for_elements(&twin.storage().map(|b| b.element).collect::<Vec<_>>()).map(Kernel::name), Some(name));
     }
