@@ -68,7 +68,7 @@ else
   export NIN_WGPU_SPIRV_VAL="$tools/khronos/spirv-val"
 fi
 
-part "tests" cargo test --release
+part "tests" cargo test --release --no-fail-fast
 
 examples() {
   local run
