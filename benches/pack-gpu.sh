@@ -128,7 +128,7 @@ archives() {
 # download SUITE PACKAGE: unpacks Debian's package of that suite into $work/SUITE without touching this system's lists.
 download() {
   local suite=$1 package=$2 apt=$work/apt-$1 archive
-  archive=$(archives | grep '/debian/*$' | head -1) || return 1
+  archive=$(archives | grep '/debian/*$' | sed -n 1p) || return 1
   if [ ! -d "$apt" ]; then
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/packages"
     printf 'deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$archive" "$suite" >"$apt/sources.list"
@@ -152,7 +152,7 @@ new_loader() {
   command -v apt-get >/dev/null && command -v dpkg >/dev/null || return 1
   for suite in sid trixie-backports trixie; do
     if ! download $suite libvulkan1; then continue; fi
-    found=$(compgen -G "$work/$suite/usr/lib/x86_64-linux-gnu/libvulkan.so.1.*" | head -1) || continue
+    found=$(compgen -G "$work/$suite/usr/lib/x86_64-linux-gnu/libvulkan.so.1.*" | sed -n 1p) || continue
     if ! fits "$found"; then
       say "note: the loader of $suite needs a C library of version $(needs_glibc "$found")"
       continue
@@ -172,7 +172,7 @@ take() {
   if [ -z "$path" ] && [ -s "$pool/$1" ]; then path=$pool/$1; fi
   if [ -z "$path" ] && command -v apt-get >/dev/null && (cd "$work" && apt-get -q download "$2" >>"$work/apt.log" 2>&1 </dev/null); then
     dpkg -x "$work/$2"_*.deb "$work/packages"
-    path=$(find "$work/packages" -name "$1" | head -1)
+    path=$(find "$work/packages" -name "$1" | sed -n 1p)
     if [ -n "$path" ]; then cp -L "$path" "$pool/$1"; fi
   fi
   if [ -z "$path" ]; then return 1; fi
