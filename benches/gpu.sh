@@ -55,7 +55,7 @@ case ${GPU_SIZES:-full} in
   full)
     nin=nin cifar=nin-cifar batch=128 cifar_batch=128 other_batches=(1 32 256)
     steps_train=60 steps_infer=100 roofline_steps=10 tune_s=25 tune_cifar_s=15 kernels_s=60
-    kernels=$carry/kernels torch_device=cuda torch_steps=6 torch_case_s=1
+    kernels=$state/carried/kernels torch_device=cuda torch_steps=6 torch_case_s=1
     fashion=(--model nin --data fashion-mnist)
     paper=(--recipe cifar10-fast)
     check=(check) patience=1
@@ -63,7 +63,7 @@ case ${GPU_SIZES:-full} in
   tiny)
     nin=nin-small cifar=nin-cifar batch=4 cifar_batch=2 other_batches=(1)
     steps_train=2 steps_infer=2 roofline_steps=1 tune_s=1 tune_cifar_s=1 kernels_s=100
-    kernels=$carry/kernels-tiny torch_device=cpu torch_steps=1 torch_case_s=0
+    kernels=$state/carried/kernels-tiny torch_device=cpu torch_steps=1 torch_case_s=0
     fashion=(--model nin-small --data fashion-mnist --epochs 2 --batch-size 8 --limit-train 320 --limit-test 64 --log-every 1)
     paper=(--recipe cifar10-fast --epochs 1 --warmup-epochs 0.5 --limit-train 8 --limit-test 8 --batch-size 2)
     # A CPU compiles kernels slowly, and is shared with other work.
@@ -124,7 +124,7 @@ kernels_of_the_folder() {
 }
 
 registers() {
-  part "registers" 10 30 registers -- "$carry/registers" "$kernels" --isolate
+  part "registers" 10 30 registers -- "$state/carried/registers" "$kernels" --isolate
 }
 
 self_check() { # SECONDS LIMIT NAME ARGUMENTS...

@@ -34,6 +34,7 @@ while sleep 0.1; do date '+%Y/%m/%d %H:%M:%S.%3N, 1980, 3201, 40, 300.1, 98'; do
 SH2
 carry=$tree/benches/gpu-carry
 mkdir -p "$carry/kernels-tiny" "$tree/benches/gpu-carry-cifar-1"
+echo stub >"$carry/commit"
 echo '{"kernel": "one"}' >"$carry/kernels-tiny/kernels.jsonl"
 cat >"$carry/registers" <<'SH2'
 #!/usr/bin/env bash

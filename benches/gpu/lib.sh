@@ -107,6 +107,18 @@ find_program() {
   fi
 }
 
+# What is carried beside the program, kept for a later call that carries something else.
+keep_carried() {
+  local each
+  if [ ! -s "$carry/commit" ]; then return 0; fi
+  rm -rf "${state:?}/carried"
+  mkdir -p "$state/carried"
+  for each in "$carry"/kernels* "$carry/registers" "$carry/lib"; do
+    if [ -e "$each" ]; then cp -r "$each" "$state/carried/"; fi
+  done
+  chmod -R u+w "$state/carried"
+}
+
 # older FOUND WANTED: whether a version number is older.
 older() { [ "$1" != "$2" ] && [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | sed -n 1p)" = "$1" ]; }
 
@@ -117,15 +129,15 @@ loads() {
   [[ $words != *version*"not found"* ]]
 }
 
-carried_loader() { echo "carried, $(cat "$carry/lib/loader-version" 2>/dev/null || echo unknown)"; }
+carried_loader() { echo "carried, $(cat "$state/carried/lib/loader-version" 2>/dev/null || echo unknown)"; }
 
 # The other Vulkan loader, where there are two: one that cannot be used must not cost the session.
 other_loader() {
   if [ -e "$state/lib/libvulkan.so.1" ]; then
     rm "$state/lib/libvulkan.so.1"
     loader="the machine's, for the carried one found nothing"
-  elif [ -e "$carry/lib/libvulkan.so.1" ] && loads "$carry/lib/libvulkan.so.1"; then
-    cp "$carry/lib/libvulkan.so.1" "$state/lib/"
+  elif [ -e "$state/carried/lib/libvulkan.so.1" ] && loads "$state/carried/lib/libvulkan.so.1"; then
+    cp "$state/carried/lib/libvulkan.so.1" "$state/lib/"
     loader="$(carried_loader), for the machine's found nothing"
   else
     return 1
@@ -139,7 +151,7 @@ find_libraries() {
   rm -rf "${state:?}/lib"
   mkdir -p "$state/lib"
   known=$(PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null || true)
-  for library in "$carry"/lib/*.so*; do
+  for library in "$state"/carried/lib/*.so*; do
     if [ ! -e "$library" ]; then continue; fi
     name=$(basename "$library")
     path=$(awk -v name="$name" '$1 == name { print $NF; exit }' <<<"$known")
@@ -203,6 +215,7 @@ prepare() {
   restore
   find_program
   [ -x "$program" ] || { say "no program at $program: carry one (benches/pack-gpu.sh), or set NIN_WGPU" && exit 1; }
+  keep_carried
   find_libraries
   find_driver
   # Drivers keep compiled kernels, too.
