@@ -67,17 +67,7 @@ fn pixels(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: v
         let first = round % ${BUFFERS}u * ${GROUPS}u;
 #if PROBE - 1
         if round > 0u {
-#for i in 0..UNITS_EACH
-#if PROBE - 3
-            if is_left_${i} {
-                stage_left(first + group_${i}, quad_${i}, staged_${i});
-            } else if unit_${i} < ${UNITS}u {
-                stage_right(first + group_${i}, quad_${i}, staged_${i});
-            }
-#else
-            loaded = loaded + staged_${i};
-#end
-#end
+            #import "gemm_stage.wgsl"
         }
 #end
         workgroupBarrier();
@@ -114,15 +104,7 @@ fn pixels(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: v
 #end
             }
 #end
-            within += 1u;
-            if within == rounds_each {
-                within = 0u;
-                kx += 1u;
-                if kx == params.kernel_w {
-                    kx = 0u;
-                    ky += 1u;
-                }
-            }
+            #import "next_round.wgsl"
         }
 #end
 #if (PROBE - 2) * (PROBE - 3)

@@ -59,17 +59,7 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
         round += 1u;
 #if PROBE - 1
         if start > begin {
-#for i in 0..UNITS_EACH
-#if PROBE - 3
-            if is_left_${i} {
-                stage_left(first + group_${i}, quad_${i}, staged_${i});
-            } else if unit_${i} < ${UNITS}u {
-                stage_right(first + group_${i}, quad_${i}, staged_${i});
-            }
-#else
-            loaded = loaded + staged_${i};
-#end
-#end
+            #import "gemm_stage.wgsl"
         }
 #end
         workgroupBarrier();

@@ -161,15 +161,7 @@ fn pixels(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: v
             }
 #end
 #end
-            within += 1u;
-            if within == rounds_each {
-                within = 0u;
-                kx += 1u;
-                if kx == params.kernel_w {
-                    kx = 0u;
-                    ky += 1u;
-                }
-            }
+            #import "next_round.wgsl"
         }
 #end
         if round > 0u {

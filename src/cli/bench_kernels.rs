@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 #[derive(clap::Args)]
 pub struct KernelArgs {
     /// Instead of a model, prove on whole numbers and time every kernel of a folder: kernels.jsonl and the WGSL files that it
-    /// names (benches/kernels has a generator)
+    /// names (benches/kernels has a generator). They run without bounds checks: only folders that you trust
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "mode", "batch_size", "steps", "precision", "roofline", "sweep", "tune"])]
     pub kernels: Option<PathBuf>,
     /// Append what becomes of each kernel to a file, a line of JSON each, and go on where the file ends
     #[arg(long, value_name = "FILE.jsonl", requires = "kernels")]
     results: Option<PathBuf>,
-    /// Begin with no other problem of --kernels after so many seconds
+    /// Begin with no other kernel of --kernels after so many seconds
     #[arg(long, value_name = "SECONDS", requires = "kernels", value_parser = clap::value_parser!(u32).range(1..))]
     budget_s: Option<u32>,
 }

@@ -86,9 +86,12 @@ fn a_folder_that_cannot_be_used_is_6() {
     says("No such file");
     let whole = line(folder.path(), "whole");
     type Breaks = (&'static dyn Fn(&mut KernelLine), &'static str);
-    let broken: [Breaks; 6] = [
+    let broken: [Breaks; 9] = [
         (&|line| line.dispatches[0].entry = "nothing".into(), "there is no such entry point"),
         (&|line| line.dispatches[0].operands.truncate(1), "operands"),
+        (&|line| line.dispatches[0].params.truncate(5), "bytes of constants, not 20"),
+        (&|line| line.dispatches[0].workgroups = 0, "0 workgroups"),
+        (&|line| line.scratch = vec![6], "a scratch buffer of 6 bytes"),
         (&|line| line.dispatches.clear(), "at least one dispatch"),
         (&|line| line.expected.push(1), "2 expected sums, but 1 outputs"),
         (&|line| line.problem.op = "conv3d".into(), "is no problem that can be computed"),

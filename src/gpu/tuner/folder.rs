@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+/// Most workgroups of a dispatch: 65,535 in each of two dimensions.
+const MOST_WORKGROUPS: u64 = 65_535 * 65_535;
+
 /// Name of the file that lists a folder's kernels.
 pub const LIST: &str = "kernels.jsonl";
 
@@ -125,7 +128,10 @@ pub struct FolderKernel {
 }
 
 /// Shaders of a folder that were read: what is wrong with one is told for each kernel that uses it.
-type Shaders = BTreeMap<String, Result<BTreeMap<String, &'static Kernel>, String>>;
+type Shaders = BTreeMap<String, Result<Entries, String>>;
+
+/// The entry points of a shader, each with the bytes of its constants.
+type Entries = BTreeMap<String, (&'static Kernel, usize)>;
 
 impl KernelFolder {
     /// Reads a folder. A shader that naga refuses is told where its kernels are tried; what the list gets wrong is an error.
@@ -190,7 +196,7 @@ impl FolderKernel {
 }
 
 /// The entry points of a shader, which live as long as the program: pipelines are kept by kernel.
-fn read_shader(folder: &Path, file: &str) -> Result<Result<BTreeMap<String, &'static Kernel>, String>, FolderError> {
+fn read_shader(folder: &Path, file: &str) -> Result<Result<Entries, String>, FolderError> {
     let path = folder.join(file);
     let source = fs::read_to_string(&path).map_err(|error| FolderError::Unreadable { path, error })?;
     Ok(reflect(file, &source).map(|module| {
@@ -200,7 +206,8 @@ fn read_shader(folder: &Path, file: &str) -> Result<Result<BTreeMap<String, &'st
     }))
 }
 
-fn kernels_of(module: &Module, name: &'static str, source: &'static str) -> BTreeMap<String, &'static Kernel> {
+fn kernels_of(module: &Module, name: &'static str, source: &'static str) -> Entries {
+    let size_of = |name: &str| module.uniforms.iter().find(|uniform| uniform.name == name).map_or(0, |uniform| uniform.size as usize);
     let kernel = |entry: &crate::kernels::reflect::Entry| {
         let bindings: Vec<Binding> = entry
             .bindings
@@ -231,7 +238,11 @@ fn kernels_of(module: &Module, name: &'static str, source: &'static str) -> BTre
             half: None,
             bindings: bindings.leak(),
         }));
-        kernel
+        let constants = entry.bindings.iter().filter_map(|binding| match &binding.kind {
+            Reflected::Uniform(name) => Some(size_of(name)),
+            _ => None,
+        });
+        (kernel, constants.sum())
     };
     module.entries.iter().map(|entry| (entry.name.clone(), kernel(entry))).collect()
 }
@@ -241,6 +252,9 @@ fn lower(line: &KernelLine, shaders: &Shaders) -> Result<Result<Lowered, String>
     let Some(task) = Task::new(&line.problem) else { return Err(format!("{} is no problem that can be computed", line.problem)) };
     if line.dispatches.is_empty() {
         return Err("a kernel has at least one dispatch".into());
+    }
+    if let Some(bytes) = line.scratch.iter().find(|bytes| **bytes == 0 || !bytes.is_multiple_of(4)) {
+        return Err(format!("a scratch buffer of {bytes} bytes: not a multiple of 4"));
     }
     if !line.expected.is_empty() && line.expected.len() != task.outputs.len() {
         return Err(format!("{} expected sums, but {} outputs", line.expected.len(), task.outputs.len()));
@@ -253,7 +267,13 @@ fn lower(line: &KernelLine, shaders: &Shaders) -> Result<Result<Lowered, String>
             None => return Err(format!("{} was not read", dispatch.shader)),
         };
         let name = format!("{}::{}", dispatch.shader, dispatch.entry);
-        let kernel = entries.get(&dispatch.entry).ok_or_else(|| format!("{name}: there is no such entry point"))?;
+        let (kernel, constants) = *entries.get(&dispatch.entry).ok_or_else(|| format!("{name}: there is no such entry point"))?;
+        if constants != dispatch.params.len() * 4 {
+            return Err(format!("{name} takes {constants} bytes of constants, not {}", dispatch.params.len() * 4));
+        }
+        if !(1..=MOST_WORKGROUPS).contains(&dispatch.workgroups) {
+            return Err(format!("{name}: {} workgroups, not 1 to {MOST_WORKGROUPS}", dispatch.workgroups));
+        }
         let wanted = kernel.storage().count();
         if wanted != dispatch.operands.len() {
             return Err(format!("{name} binds {wanted} operands, not {}", dispatch.operands.len()));

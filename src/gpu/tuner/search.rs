@@ -1,15 +1,15 @@
 //! Proves and times the kernels of a folder ([`super::folder`]): which design is the fastest on a device.
 
+use super::Verdict;
 use super::folder::{FolderKernel, KernelFolder, KernelLine};
-use super::trial::{Contender, Trial, Values, is_lack_of_memory, output};
-use super::{EXTRA_SCRATCH, Verdict};
-use crate::gpu::{Buffers, Gpu, GpuError, Program, StepUniforms, Submitter};
-use crate::kernels::{DeviceClass, Kernel, Problem, whole_sums, workgroups_for};
+use super::trial::{Contender, Trial, Values, is_lack_of_memory};
+use crate::gpu::differences::program_of;
+use crate::gpu::{DeviceBuffer, DeviceTensor, Gpu, GpuError, Program, StepUniforms, Submitter};
+use crate::kernels::{DeviceClass, Dispatch, Kernel, Problem, whole_sums, workgroups_for};
 use crate::ops::conv2d::Task;
-use crate::passes::{BufferRole, Pass, Region, ScheduledDispatch};
 use crate::shape::Element;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Instant;
 
@@ -98,10 +98,16 @@ pub enum Event<'a> {
 pub struct SearchOptions {
     /// Runs over which a time is the median.
     pub runs: usize,
-    /// When no other problem is begun.
+    /// When no other kernel is begun.
     pub deadline: Option<Instant>,
     /// Compile each kernel by itself, when it is its turn: after a driver came to an end while compiling all of them.
     pub one_by_one: bool,
+}
+
+impl SearchOptions {
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
 }
 
 /// What a search came to.
@@ -145,44 +151,49 @@ pub fn search<E: From<GpuError>>(
     }
     for problem in folder.problems() {
         let of_problem: Vec<&FolderKernel> = fit.iter().copied().filter(|kernel| kernel.line.problem == problem).collect();
-        if options.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if options.is_over() {
             searched.left += of_problem.len();
         } else if !of_problem.is_empty() {
-            try_problem(gpu, &problem, &of_problem, options, event)?;
+            searched.left += try_problem(gpu, &problem, &of_problem, options, event)?;
         }
     }
     Ok(searched)
 }
 
+/// Tries the kernels of a problem; how many the time was over for.
 fn try_problem<E: From<GpuError>>(
     gpu: &Gpu,
     problem: &Problem,
     kernels: &[&FolderKernel],
     options: &SearchOptions,
     event: &mut dyn FnMut(Event<'_>) -> Result<(), E>,
-) -> Result<(), E> {
+) -> Result<usize, E> {
     // The folder was checked: there is a task for every problem.
-    let Some(task) = Task::new(problem) else { return Ok(()) };
+    let Some(task) = Task::new(problem) else { return Ok(0) };
     let mut trial = match Trial::new(gpu, &task) {
         Ok(trial) => trial,
         Err(error) if is_lack_of_memory(&error) => {
             for kernel in kernels {
                 event(Event::Found(Box::new(Found::refused(&kernel.line, Outcome::DoesNotFit, error.to_string()))))?;
             }
-            return Ok(());
+            return Ok(0);
         }
         Err(error) => return Err(error.into()),
     };
+    let sums = WholeSums::new(gpu, &trial.outputs()?, channels(problem))?;
     let mut radius = None;
     let macs = task.op.macs(&task.inputs.iter().collect::<Vec<_>>(), &task.outputs.iter().collect::<Vec<_>>());
-    for kernel in kernels {
+    for (index, kernel) in kernels.iter().enumerate() {
+        if options.is_over() {
+            return Ok(kernels.len() - index);
+        }
         let FolderKernel { line, lowered: Ok(lowered) } = kernel else { continue };
         event(Event::Trying(&line.kernel))?;
         if radius != Some(line.radius) {
             trial.fill_within(Values::Whole, line.radius)?;
             radius = Some(line.radius);
         }
-        let contender = match trial.prepare(lowered, u64::MAX - EXTRA_SCRATCH)? {
+        let contender = match trial.prepare(lowered, u64::MAX)? {
             Ok(contender) => contender,
             Err(Verdict::DoesNotFit(why)) => {
                 event(Event::Found(Box::new(Found::refused(line, Outcome::DoesNotFit, why))))?;
@@ -194,14 +205,14 @@ fn try_problem<E: From<GpuError>>(
             }
         };
         trial.run(&contender)?;
-        let wrong = if line.expected.is_empty() { None } else { difference(gpu, &trial, &task, line)? };
+        let wrong = if line.expected.is_empty() { None } else { sums.difference(gpu, &line.expected)? };
         let found = match wrong {
             Some(why) => Found::refused(line, Outcome::Wrong, why),
             None => timed(&trial, &contender, line, macs, options.runs)?,
         };
         event(Event::Found(Box::new(found)))?;
     }
-    Ok(())
+    Ok(0)
 }
 
 fn timed(trial: &Trial<'_>, contender: &Contender, line: &KernelLine, macs: u64, runs: usize) -> Result<Found, GpuError> {
@@ -213,55 +224,69 @@ fn timed(trial: &Trial<'_>, contender: &Contender, line: &KernelLine, macs: u64,
     Ok(Found { ms: Some(ms), dispatch_ms, gflops, ..Found::refused(line, verdict, None) })
 }
 
-/// What is wrong with the outputs, if anything, by their sums.
-fn difference(gpu: &Gpu, trial: &Trial<'_>, task: &Task, line: &KernelLine) -> Result<Option<String>, GpuError> {
-    for (index, (fact, expected)) in task.outputs.iter().zip(&line.expected).enumerate() {
-        let elements = fact.words();
-        let (sum, others) = whole_sum(gpu, trial.buffers(), output(index), fact.element, elements, channels(&line.problem))?;
-        if others > 0 {
-            return Ok(Some(format!("output {index}: {others} of {elements} elements are no whole numbers")));
-        }
-        if sum != *expected {
-            return Ok(Some(format!("output {index}: the weighted sum of its elements is {sum}, expected {expected}")));
-        }
-    }
-    Ok(None)
-}
-
 /// Channels in memory of a problem's outputs.
-pub fn channels(problem: &Problem) -> usize {
+fn channels(problem: &Problem) -> usize {
     if problem.op.starts_with("conv2d_backward_input") { problem.input[0] } else { problem.outputs }
 }
 
-/// The weighted sum of a buffer's elements and how many of them are no whole numbers (`shaders/whole_sums.wgsl`).
-fn whole_sum(
-    gpu: &Gpu,
-    buffers: &Buffers,
-    values: BufferRole,
-    element: Element,
+/// Forms the weighted sums of a problem's outputs on the device (`shaders/whole_sums.wgsl`).
+struct WholeSums {
+    program: Program,
+    steps: StepUniforms,
+    outputs: Vec<Sums>,
+}
+
+/// The sums of one output: a pair of words for each invocation.
+struct Sums {
+    buffer: DeviceBuffer,
+    bytes: u64,
     elements: usize,
-    channels: usize,
-) -> Result<(u32, u32), GpuError> {
-    const SUMS: BufferRole = BufferRole::Slot(0);
-    let most = match gpu.target().class {
-        DeviceClass::Cpu => 1 << 10,
-        DeviceClass::Integrated | DeviceClass::Discrete => 1 << 16,
-    };
-    let invocations = elements.min(most);
-    let buffers = Buffers::allocate(gpu, &BTreeMap::from([(SUMS, invocations as u64 * 8)]), buffers)?;
-    let params =
-        whole_sums::Params { elements: elements as u32, channels: channels as u32, invocations: invocations as u32, ..Default::default() };
-    let region = |buffer, bytes| Region { buffer, offset: 0, bytes };
-    let values = region(values, (elements * element.bytes()) as u64);
-    let sums = region(SUMS, invocations as u64 * 8);
-    let mut dispatch = whole_sums::whole_sums(params, values, sums, workgroups_for(&whole_sums::WHOLE_SUMS, invocations));
-    dispatch.kernel = dispatch.kernel.for_elements(&[element, Element::F32]).unwrap_or(dispatch.kernel);
-    let dispatch = ScheduledDispatch { path: "proof".into(), op: "whole_sums", pass: Pass::Forward, macs: 0, dispatch };
-    let steps = StepUniforms::new(gpu, 1);
-    let program = Program::new(gpu, &[dispatch], &buffers, &steps)?;
-    Submitter::default().submit(gpu, &[(&program, 0)], &steps, &[])?;
-    let Some(buffer) = buffers.get(SUMS) else { return Ok((0, 0)) };
-    let words: Vec<u32> = bytemuck::pod_collect_to_vec(&gpu.read(buffer, invocations as u64 * 8)?);
-    let total = |offset: usize| words.iter().skip(offset).step_by(2).fold(0u32, |sum, word| sum.wrapping_add(*word));
-    Ok((total(0), total(1)))
+}
+
+impl WholeSums {
+    fn new(gpu: &Gpu, tensors: &[DeviceTensor], channels: usize) -> Result<Self, GpuError> {
+        let most = match gpu.target().class {
+            DeviceClass::Cpu => 1 << 10,
+            DeviceClass::Integrated | DeviceClass::Discrete => 1 << 16,
+        };
+        let (mut outputs, mut dispatches) = (Vec::new(), Vec::new());
+        for tensor in tensors {
+            let DeviceTensor { buffer, element, elements } = tensor.clone();
+            let invocations = elements.min(most);
+            let bytes = invocations as u64 * 8;
+            let sums = gpu.allocate("sums", bytes)?;
+            let params = whole_sums::Params {
+                elements: elements as u32,
+                channels: channels as u32,
+                invocations: invocations as u32,
+                ..Default::default()
+            };
+            let values = (buffer, tensor.bytes());
+            let groups = workgroups_for(&whole_sums::WHOLE_SUMS, invocations);
+            let dispatch = whole_sums::whole_sums(params, values, (sums.clone(), bytes), groups);
+            let kernel = dispatch.kernel.for_elements(&[element, Element::F32]);
+            let kernel = kernel.ok_or_else(|| GpuError::Refused(format!("no sums of {}", element.name())))?;
+            dispatches.push(Dispatch { kernel, ..dispatch });
+            outputs.push(Sums { buffer: sums, bytes, elements });
+        }
+        let steps = StepUniforms::new(gpu, 1);
+        Ok(WholeSums { program: program_of(gpu, &dispatches, &steps)?, steps, outputs })
+    }
+
+    /// What is wrong with what the outputs hold, if anything.
+    fn difference(&self, gpu: &Gpu, expected: &[u32]) -> Result<Option<String>, GpuError> {
+        Submitter::default().submit(gpu, &[(&self.program, 0)], &self.steps, &[])?;
+        for (index, (output, expected)) in self.outputs.iter().zip(expected).enumerate() {
+            let words: Vec<u32> = bytemuck::pod_collect_to_vec(&gpu.read(&output.buffer, output.bytes)?);
+            let total = |offset: usize| words.iter().skip(offset).step_by(2).fold(0u32, |sum, word| sum.wrapping_add(*word));
+            let (sum, others) = (total(0), total(1));
+            if others > 0 {
+                return Ok(Some(format!("output {index}: {others} of {} elements are no whole numbers", output.elements)));
+            }
+            if sum != *expected {
+                return Ok(Some(format!("output {index}: the weighted sum of its elements is {sum}, expected {expected}")));
+            }
+        }
+        Ok(None)
+    }
 }

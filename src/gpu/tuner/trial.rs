@@ -113,7 +113,8 @@ impl<'a> Trial<'a> {
         Ok(DeviceTensor { buffer, element: fact.element, elements: fact.words() })
     }
 
-    fn outputs(&self) -> Result<Vec<DeviceTensor>, GpuError> {
+    /// Where its outputs lie.
+    pub fn outputs(&self) -> Result<Vec<DeviceTensor>, GpuError> {
         self.task.outputs.iter().enumerate().map(|(index, fact)| self.tensor(output(index), fact)).collect()
     }
 
@@ -243,11 +244,6 @@ impl<'a> Trial<'a> {
         Ok(self.gpu.read_elements(tensor, &[at])?.first().copied().unwrap_or(f32::NAN))
     }
 
-    /// The buffers of inputs and outputs.
-    pub fn buffers(&self) -> &Buffers {
-        &self.shared
-    }
-
     /// Seconds of each dispatch, the medians of several runs.
     pub fn dispatch_seconds(&self, contender: &Contender, runs: usize) -> Result<Vec<f64>, GpuError> {
         Ok(contender.program.times(self.gpu, runs)?.iter().map(|time| time.seconds).collect())
@@ -307,7 +303,7 @@ fn input(index: usize) -> BufferRole {
     BufferRole::Input(ValueId(index as u32))
 }
 
-pub(super) fn output(index: usize) -> BufferRole {
+fn output(index: usize) -> BufferRole {
     BufferRole::Output(ValueId(index as u32))
 }
 
