@@ -118,6 +118,16 @@ by_rules() {
   done
 }
 
+# Beside the same in the rounds: what drivers' bounds checks on buffers cost.
+without_robust_access() {
+  local precision
+  for precision in f32 mixed; do
+    part "nin train $precision, without robust access" 6 30 bench "${optional_mixed[$precision]}" --pair unguarded -- \
+      env NIN_WGPU_ROBUST_ACCESS=off "$program" bench --model "$nin" --mode train --batch-size "$batch" \
+      --precision $precision --steps "$steps_train" --json
+  done
+}
+
 kernels_of_the_folder() {
   part "kernels" "$kernels_s" $((kernels_s + 15)) kernels --folder "$kernels" --output "$state/$(kernels_file "$kernels")" -- \
     "$here/gpu/kernels.sh" "$program" "$kernels" "$state/$(kernels_file "$kernels")" "$kernels_s"
@@ -172,6 +182,7 @@ second_call() {
     --execution compile --layouts nhwc
   # What an earlier call left, and then by falling value.
   by_rules
+  without_robust_access
   for precision in f32 mixed; do
     bench "nin train $precision, roofline" 8 30 "$nin" train "$batch" $precision roofline --steps "$roofline_steps" --roofline
   done

@@ -52,7 +52,7 @@ def roofline(runs: list[dict]) -> str:
     if peak.get("matrix_gflops"):
         text += f", {number(peak['matrix_gflops'])} GFLOP/s on matrix units"
     rows, cases = [], {}
-    for run in sorted((r for r in runs if r["peer"] == OURS and r.get("gflops") and r.get("pair") != "rules"), key=order):
+    for run in sorted((r for r in runs if r["peer"] == OURS and r.get("gflops") and r.get("pair") not in ("rules", "unguarded")), key=order):
         cases.setdefault((case_of(run), run["precision"]), []).append(run)
     for group in cases.values():
         run = sorted(group, key=lambda r: r["gflops"])[len(group) // 2]
@@ -172,9 +172,10 @@ def gpu_report(records: list[dict]) -> str:
     cases = {key[:3] for key in measured}
     skipped = [r for r in records if "skipped" in r and (r["peer"], r["precision"], case_of(r)) not in cases]
     # Those that measured something else beside it took fewer steps.
-    sections.append(compare_table([r for r in runs if r.get("pair") not in ("rules", "roofline", "profile")] + skipped))
-    by_rules = [r for r in runs if r.get("pair") == "rules"]
-    if by_rules:
-        sections.append("By rules, without what tuning found:\n\n" + compare_table(by_rules))
+    sections.append(compare_table([r for r in runs if r.get("pair") not in ("rules", "unguarded", "roofline", "profile")] + skipped))
+    for pair, what in [("rules", "By rules, without what tuning found"), ("unguarded", "Without robust buffer access")]:
+        of_pair = [r for r in runs if r.get("pair") == pair]
+        if of_pair:
+            sections.append(f"{what}:\n\n" + compare_table(of_pair))
     sections += [roofline(runs), facts(runs), layer_tables(runs), kernels(records), training(records)]
     return "\n\n".join(section.strip() for section in sections if section.strip()) + "\n"
