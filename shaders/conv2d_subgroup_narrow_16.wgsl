@@ -7,4 +7,7 @@
 #define PIXEL_LANES 4
 #define CHANNEL_LANES 4
 
+#define TAPS 3
+#define STEPS 4
+
 #import "shared/conv2d_subgroup_narrow.wgsl"

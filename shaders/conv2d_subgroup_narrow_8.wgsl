@@ -7,4 +7,7 @@
 #define PIXEL_LANES 4
 #define CHANNEL_LANES 2
 
+#define TAPS 1
+#define STEPS 2
+
 #import "shared/conv2d_subgroup_narrow.wgsl"

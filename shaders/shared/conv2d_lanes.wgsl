@@ -1,5 +1,8 @@
 // The kernels of conv2d_lanes.wgsl and conv2d_lanes_small.wgsl, which differ in the size of a tile: LANES invocations a
 // workgroup, PIXELS by QUADS results, ROW_QUADS quads of weight rows.
+//
+// Results are stored as in conv2d_subgroup.wgsl, by a loop in which they move down one by one, for the same reason. Nothing
+// returns early either: an invocation beyond the last computes the last tile once more and stores nothing.
 
 @group(0) @binding(1) var<storage, read> x: array<vec4<${ELEMENT}>>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4<${ELEMENT}>>;
@@ -20,12 +23,11 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     let out_c4 = params.out_c / 4u;
     let pixels = params.batch * params.out_h * params.out_w;
     let pixel_tiles = (pixels + ${PIXELS - 1}u) / ${PIXELS}u;
-    let tile = workgroup_index(wid, num) * ${LANES}u + lane;
+    let tiles = pixel_tiles * ((out_c4 + ${QUADS - 1}u) / ${QUADS}u);
+    let number = workgroup_index(wid, num) * ${LANES}u + lane;
+    let tile = min(number, tiles - 1u);
     let quad = tile / pixel_tiles * ${QUADS}u;
     let first = tile % pixel_tiles * ${PIXELS}u;
-    if quad >= out_c4 {
-        return;
-    }
 #for q in 0..QUADS
     let quad_${q} = min(quad + ${q}u, out_c4 - 1u);
 #end
@@ -80,15 +82,17 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     }
 
     let relu = vec4<bool>(params.relu != 0u);
-#for q in 0..QUADS
-    let bias_${q} = bias[quad_${q}];
-#for p in 0..PIXELS
-    if first + ${p}u < pixels && quad + ${q}u < out_c4 {
-        let value = total_${p}_${q} + bias_${q};
-        y[(first + ${p}u) * out_c4 + quad + ${q}u] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
+    let results = select(0u, min(${PIXELS}u, pixels - first) * ${QUADS}u, number == tile);
+    for (var i = 0u; i < results; i++) {
+        let at_quad = quad + i % ${QUADS}u;
+        if at_quad < out_c4 {
+            let value = total_0_0 + bias[at_quad];
+            y[(first + i / ${QUADS}u) * out_c4 + at_quad] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
+        }
+#for r in 0..PIXELS*QUADS-1
+        total_${r / QUADS}_${r % QUADS} = total_${(r + 1) / QUADS}_${(r + 1) % QUADS};
+#end
     }
-#end
-#end
 }
 
 // One invocation: PIXELS consecutive input pixels by QUADS groups of 4 input channels.
@@ -99,12 +103,11 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
     let out_c4 = params.out_c / 4u;
     let pixels = params.batch * params.in_h * params.in_w;
     let pixel_tiles = (pixels + ${PIXELS - 1}u) / ${PIXELS}u;
-    let tile = workgroup_index(wid, num) * ${LANES}u + lane;
+    let tiles = pixel_tiles * ((in_c4 + ${QUADS - 1}u) / ${QUADS}u);
+    let number = workgroup_index(wid, num) * ${LANES}u + lane;
+    let tile = min(number, tiles - 1u);
     let quad = tile / pixel_tiles * ${QUADS}u;
     let first = tile % pixel_tiles * ${PIXELS}u;
-    if quad >= in_c4 {
-        return;
-    }
 #for q in 0..QUADS
     let quad_${q} = min(quad + ${q}u, in_c4 - 1u) * 4u * out_c4;
 #end
@@ -166,14 +169,17 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
         ky_phase = select(ky_phase, 0u, ky_phase == params.stride_h);
     }
 
-#for q in 0..QUADS
-#for p in 0..PIXELS
-    if first + ${p}u < pixels && quad + ${q}u < in_c4 {
-        let at = (first + ${p}u) * in_c4 + quad + ${q}u;
-        dx[at] = vec4<${ELEMENT}>(masked(total_${p}_${q}, at));
+    let results = select(0u, min(${PIXELS}u, pixels - first) * ${QUADS}u, number == tile);
+    for (var i = 0u; i < results; i++) {
+        let at_quad = quad + i % ${QUADS}u;
+        if at_quad < in_c4 {
+            let at = (first + i / ${QUADS}u) * in_c4 + at_quad;
+            dx[at] = vec4<${ELEMENT}>(masked(total_0_0, at));
+        }
+#for r in 0..PIXELS*QUADS-1
+        total_${r / QUADS}_${r % QUADS} = total_${(r + 1) / QUADS}_${(r + 1) % QUADS};
+#end
     }
-#end
-#end
 }
 
 // One invocation: ROW_QUADS quads of weight rows, a row being one (ky, kx, c), by QUADS groups of 4 output channels, summed over
@@ -186,14 +192,12 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     let row_quads = params.kernel_h * params.kernel_w * in_c4;
     let row_tiles = (row_quads + ${ROW_QUADS - 1}u) / ${ROW_QUADS}u;
     let tiles = row_tiles * ((out_c4 + ${QUADS - 1}u) / ${QUADS}u);
-    let index = workgroup_index(wid, num) * ${LANES}u + lane;
+    let number = workgroup_index(wid, num) * ${LANES}u + lane;
+    let index = min(number, tiles * params.splits - 1u);
     let split = index / tiles;
     let tile = index % tiles;
     let row = tile % row_tiles * ${ROW_QUADS}u;
     let quad = tile / row_tiles * ${QUADS}u;
-    if split >= params.splits {
-        return;
-    }
 #for q in 0..QUADS
     let quad_${q} = min(quad + ${q}u, out_c4 - 1u);
     var dy_total_${q} = vec4<f32>();
@@ -267,19 +271,21 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     }
 
     let rows = row_quads * 4u;
-    let base = split * (rows + 1u) * out_c4 + quad;
+    let base = split * (rows + 1u) * out_c4;
 #for q in 0..QUADS
-    if quad + ${q}u < out_c4 {
-        if row == 0u {
-            partials[base + rows * out_c4 + ${q}u] = dy_total_${q};
-        }
-#for r in 0..ROW_QUADS
-        if row + ${r}u < row_quads {
-#for k in 0..4
-            partials[base + ((row + ${r}u) * 4u + ${k}u) * out_c4 + ${q}u] = total_${r}_${k}_${q};
-#end
-        }
-#end
+    if number == index && row == 0u && quad + ${q}u < out_c4 {
+        partials[base + rows * out_c4 + quad + ${q}u] = dy_total_${q};
     }
 #end
+    // Four rows of a quad, and QUADS results of each.
+    let results = select(0u, min(${ROW_QUADS}u, row_quads - row) * ${4 * QUADS}u, number == index);
+    for (var i = 0u; i < results; i++) {
+        let at_quad = quad + i % ${QUADS}u;
+        if at_quad < out_c4 {
+            partials[base + (row * 4u + i / ${QUADS}u) * out_c4 + at_quad] = total_0_0_0;
+        }
+#for r in 0..ROW_QUADS*4*QUADS-1
+        total_${r / (4 * QUADS)}_${r / QUADS % 4}_${r % QUADS} = total_${(r + 1) / (4 * QUADS)}_${(r + 1) / QUADS % 4}_${(r + 1) % QUADS};
+#end
+    }
 }

@@ -1,5 +1,5 @@
 // The kernels of conv2d_lanes_narrow.wgsl and conv2d_lanes_narrow_small.wgsl, which differ in the size of a tile: LANES
-// invocations a workgroup, PIXELS by QUADS results, ROWS weight rows.
+// invocations a workgroup, PIXELS by QUADS results, ROWS weight rows. How results are stored is said in conv2d_lanes.wgsl.
 
 @group(0) @binding(1) var<storage, read> x: array<${ELEMENT}>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4<${ELEMENT}>>;
@@ -15,12 +15,11 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     let out_c4 = params.out_c / 4u;
     let pixels = params.batch * params.out_h * params.out_w;
     let pixel_tiles = (pixels + ${PIXELS - 1}u) / ${PIXELS}u;
-    let tile = workgroup_index(wid, num) * ${LANES}u + lane;
+    let tiles = pixel_tiles * ((out_c4 + ${QUADS - 1}u) / ${QUADS}u);
+    let number = workgroup_index(wid, num) * ${LANES}u + lane;
+    let tile = min(number, tiles - 1u);
     let quad = tile / pixel_tiles * ${QUADS}u;
     let first = tile % pixel_tiles * ${PIXELS}u;
-    if quad >= out_c4 {
-        return;
-    }
 #for q in 0..QUADS
     let quad_${q} = min(quad + ${q}u, out_c4 - 1u);
 #end
@@ -69,15 +68,17 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     }
 
     let relu = vec4<bool>(params.relu != 0u);
-#for q in 0..QUADS
-    let bias_${q} = bias[quad_${q}];
-#for p in 0..PIXELS
-    if first + ${p}u < pixels && quad + ${q}u < out_c4 {
-        let value = total_${p}_${q} + bias_${q};
-        y[(first + ${p}u) * out_c4 + quad + ${q}u] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
+    let results = select(0u, min(${PIXELS}u, pixels - first) * ${QUADS}u, number == tile);
+    for (var i = 0u; i < results; i++) {
+        let at_quad = quad + i % ${QUADS}u;
+        if at_quad < out_c4 {
+            let value = total_0_0 + bias[at_quad];
+            y[(first + i / ${QUADS}u) * out_c4 + at_quad] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
+        }
+#for r in 0..PIXELS*QUADS-1
+        total_${r / QUADS}_${r % QUADS} = total_${(r + 1) / QUADS}_${(r + 1) % QUADS};
+#end
     }
-#end
-#end
 }
 
 // One invocation: ROWS weight rows, a row being one (ky, kx, c), by QUADS groups of 4 output channels, summed over the
@@ -90,14 +91,12 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     let rows = params.kernel_h * run;
     let row_tiles = (rows + ${ROWS - 1}u) / ${ROWS}u;
     let tiles = row_tiles * ((out_c4 + ${QUADS - 1}u) / ${QUADS}u);
-    let index = workgroup_index(wid, num) * ${LANES}u + lane;
+    let number = workgroup_index(wid, num) * ${LANES}u + lane;
+    let index = min(number, tiles * params.splits - 1u);
     let split = index / tiles;
     let tile = index % tiles;
     let row = tile % row_tiles * ${ROWS}u;
     let quad = tile / row_tiles * ${QUADS}u;
-    if split >= params.splits {
-        return;
-    }
 #for q in 0..QUADS
     let quad_${q} = min(quad + ${q}u, out_c4 - 1u);
     var dy_total_${q} = vec4<f32>();
@@ -161,17 +160,20 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
 #end
     }
 
-    let base = split * (rows + 1u) * out_c4 + quad;
+    let base = split * (rows + 1u) * out_c4;
 #for q in 0..QUADS
-    if quad + ${q}u < out_c4 {
-        if row == 0u {
-            partials[base + rows * out_c4 + ${q}u] = dy_total_${q};
-        }
-#for r in 0..ROWS
-        if row + ${r}u < rows {
-            partials[base + (row + ${r}u) * out_c4 + ${q}u] = total_${r}_${q};
-        }
-#end
+    if number == index && row == 0u && quad + ${q}u < out_c4 {
+        partials[base + rows * out_c4 + quad + ${q}u] = dy_total_${q};
     }
 #end
+    let results = select(0u, min(${ROWS}u, rows - row) * ${QUADS}u, number == index);
+    for (var i = 0u; i < results; i++) {
+        let at_quad = quad + i % ${QUADS}u;
+        if at_quad < out_c4 {
+            partials[base + (row + i / ${QUADS}u) * out_c4 + at_quad] = total_0_0;
+        }
+#for r in 0..ROWS*QUADS-1
+        total_${r / QUADS}_${r % QUADS} = total_${(r + 1) / QUADS}_${(r + 1) % QUADS};
+#end
+    }
 }

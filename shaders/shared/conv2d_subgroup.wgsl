@@ -7,6 +7,11 @@
 //
 // Pixel (or row) p of grid row g is the subgroup's number p * PIXEL_LANES + g, and channel quad q of grid column h its
 // number q * CHANNEL_LANES + h: so which load has a value does not depend on the lane, and which lane has it is known.
+//
+// Results are stored by a loop in which they move down one by one, so that the code for storing one is there once: guarded stores
+// and masks, repeated for every result, take drivers longer to compile than all the sums. Its end is read at run time, or
+// drivers would unroll it. Nothing returns early either: an invocation that has returned makes llvmpipe mask
+// every assignment that follows. A workgroup beyond the last computes the last tile once more and stores nothing.
 
 #define LANES PIXEL_LANES * CHANNEL_LANES
 // Results of one lane: pixels by quads of channels, or quads of weight rows by quads of channels.
@@ -33,10 +38,8 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     let pixels = params.batch * params.out_h * params.out_w;
     let pixel_tiles = (pixels + ${PIXEL_LANES * PIXELS - 1}u) / ${PIXEL_LANES * PIXELS}u;
     let channel_tiles = (out_c4 + ${CHANNEL_LANES * QUADS - 1}u) / ${CHANNEL_LANES * QUADS}u;
-    let tile = workgroup_index(wid, num);
-    if tile >= pixel_tiles * channel_tiles {
-        return;
-    }
+    let number = workgroup_index(wid, num);
+    let tile = min(number, pixel_tiles * channel_tiles - 1u);
     let first = select(tile % pixel_tiles, tile / channel_tiles, params.channels_innermost != 0u) * ${PIXEL_LANES * PIXELS}u;
     let first_quad = select(tile / pixel_tiles, tile % channel_tiles, params.channels_innermost != 0u) * ${CHANNEL_LANES * QUADS}u;
     let grid_row = lane % ${PIXEL_LANES}u;
@@ -103,18 +106,18 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     }
 
     let relu = vec4<bool>(params.relu != 0u);
-#for q in 0..QUADS
-    let quad_${q} = first_quad + ${q * CHANNEL_LANES}u + grid_column;
-    if quad_${q} < out_c4 {
-        let bias_${q} = bias[quad_${q}];
-#for p in 0..PIXELS
-        if first + ${p * PIXEL_LANES}u + grid_row < pixels {
-            let value = total_${p}_${q} + bias_${q};
-            y[(first + ${p * PIXEL_LANES}u + grid_row) * out_c4 + quad_${q}] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
+    let results = select(0u, min(${PIXELS}u, (pixels - first + ${PIXEL_LANES - 1}u) / ${PIXEL_LANES}u) * ${QUADS}u, number == tile);
+    for (var i = 0u; i < results; i++) {
+        let pixel = first + i / ${QUADS}u * ${PIXEL_LANES}u + grid_row;
+        let quad = first_quad + i % ${QUADS}u * ${CHANNEL_LANES}u + grid_column;
+        if pixel < pixels && quad < out_c4 {
+            let value = total_0_0 + bias[quad];
+            y[pixel * out_c4 + quad] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
         }
+#for r in 0..PIXELS*QUADS-1
+        total_${r / QUADS}_${r % QUADS} = total_${(r + 1) / QUADS}_${(r + 1) % QUADS};
 #end
     }
-#end
 }
 
 // A subgroup: PIXEL_LANES * PIXELS input pixels by CHANNEL_LANES * QUADS quads of input channels. A position of dy
@@ -128,10 +131,8 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
     let pixels = params.batch * params.in_h * params.in_w;
     let pixel_tiles = (pixels + ${PIXEL_LANES * PIXELS - 1}u) / ${PIXEL_LANES * PIXELS}u;
     let channel_tiles = (in_c4 + ${CHANNEL_LANES * QUADS - 1}u) / ${CHANNEL_LANES * QUADS}u;
-    let tile = workgroup_index(wid, num);
-    if tile >= pixel_tiles * channel_tiles {
-        return;
-    }
+    let number = workgroup_index(wid, num);
+    let tile = min(number, pixel_tiles * channel_tiles - 1u);
     let first = select(tile % pixel_tiles, tile / channel_tiles, params.channels_innermost != 0u) * ${PIXEL_LANES * PIXELS}u;
     let first_quad = select(tile / pixel_tiles, tile % channel_tiles, params.channels_innermost != 0u) * ${CHANNEL_LANES * QUADS}u;
     let grid_row = lane % ${PIXEL_LANES}u;
@@ -214,17 +215,18 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
         ky_phase = select(ky_phase, 0u, ky_phase == params.stride_h);
     }
 
-#for q in 0..QUADS
-    let quad_${q} = first_quad + ${q * CHANNEL_LANES}u + grid_column;
-    if quad_${q} < in_c4 {
-#for p in 0..PIXELS
-        if first + ${p * PIXEL_LANES}u + grid_row < pixels {
-            let at = (first + ${p * PIXEL_LANES}u + grid_row) * in_c4 + quad_${q};
-            dx[at] = vec4<${ELEMENT}>(masked(total_${p}_${q}, at));
+    let results = select(0u, min(${PIXELS}u, (pixels - first + ${PIXEL_LANES - 1}u) / ${PIXEL_LANES}u) * ${QUADS}u, number == tile);
+    for (var i = 0u; i < results; i++) {
+        let pixel = first + i / ${QUADS}u * ${PIXEL_LANES}u + grid_row;
+        let quad = first_quad + i % ${QUADS}u * ${CHANNEL_LANES}u + grid_column;
+        if pixel < pixels && quad < in_c4 {
+            let at = pixel * in_c4 + quad;
+            dx[at] = vec4<${ELEMENT}>(masked(total_0_0, at));
         }
+#for r in 0..PIXELS*QUADS-1
+        total_${r / QUADS}_${r % QUADS} = total_${(r + 1) / QUADS}_${(r + 1) % QUADS};
 #end
     }
-#end
 }
 
 // A subgroup: PIXEL_LANES * ROW_QUADS quads of weight rows, a row being one (ky, kx, c), by CHANNEL_LANES * QUADS quads
@@ -238,13 +240,11 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     let row_quads = params.kernel_h * params.kernel_w * in_c4;
     let row_tiles = (row_quads + ${PIXEL_LANES * ROW_QUADS - 1}u) / ${PIXEL_LANES * ROW_QUADS}u;
     let tiles = row_tiles * ((out_c4 + ${CHANNEL_LANES * QUADS - 1}u) / ${CHANNEL_LANES * QUADS}u);
-    let index = workgroup_index(wid, num);
+    let number = workgroup_index(wid, num);
+    let index = min(number, tiles * params.splits - 1u);
     let split = index / tiles;
     let first_row = index % tiles % row_tiles * ${PIXEL_LANES * ROW_QUADS}u;
     let first_quad = index % tiles / row_tiles * ${CHANNEL_LANES * QUADS}u;
-    if split >= params.splits {
-        return;
-    }
     let grid_row = lane % ${PIXEL_LANES}u;
     let grid_column = lane / ${PIXEL_LANES}u;
     // What this lane loads at every pixel: row quads `lane`, LANES + lane, ..., and quad `lane` of dy.
@@ -332,19 +332,19 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
 
     let rows = row_quads * 4u;
     let base = split * (rows + 1u) * out_c4;
-    if first_row == 0u && first_quad + lane < out_c4 {
+    if number == index && first_row == 0u && first_quad + lane < out_c4 {
         partials[base + rows * out_c4 + first_quad + lane] = dy_total;
     }
-#for q in 0..QUADS
-    let quad_${q} = first_quad + ${q * CHANNEL_LANES}u + grid_column;
-    if quad_${q} < out_c4 {
-#for r in 0..ROW_QUADS
-        if first_row + ${r * PIXEL_LANES}u + grid_row < row_quads {
-#for k in 0..4
-            partials[base + ((first_row + ${r * PIXEL_LANES}u + grid_row) * 4u + ${k}u) * out_c4 + quad_${q}] = total_${r}_${k}_${q};
-#end
+    // Four rows of a quad, and QUADS results of each.
+    let results = select(0u, min(${ROW_QUADS}u, (row_quads - first_row + ${PIXEL_LANES - 1}u) / ${PIXEL_LANES}u) * ${4 * QUADS}u, number == index);
+    for (var i = 0u; i < results; i++) {
+        let row = (first_row + i / ${4 * QUADS}u * ${PIXEL_LANES}u + grid_row) * 4u + i / ${QUADS}u % 4u;
+        let quad = first_quad + i % ${QUADS}u * ${CHANNEL_LANES}u + grid_column;
+        if row < rows && quad < out_c4 {
+            partials[base + row * out_c4 + quad] = total_0_0_0;
         }
+#for r in 0..ROW_QUADS*4*QUADS-1
+        total_${r / (4 * QUADS)}_${r / QUADS % 4}_${r % QUADS} = total_${(r + 1) / (4 * QUADS)}_${(r + 1) / QUADS % 4}_${(r + 1) % QUADS};
 #end
     }
-#end
 }

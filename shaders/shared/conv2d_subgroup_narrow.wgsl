@@ -1,16 +1,16 @@
 // The kernels of conv2d_subgroup_narrow_*.wgsl: what shared/conv2d_subgroup.wgsl does, with scalar loads of x.
+// How results are stored is said there, too.
 //
 // A first layer rarely needs its input gradient: there is none here.
+//
+// A round takes TAPS positions of a kernel row in forward, STEPS pixels in the weight gradient (a divisor of PIXEL_BLOCK), so that
+// a sum is read and written once for all of them: whoever imports this says how many.
 
 #define LANES PIXEL_LANES * CHANNEL_LANES
 // Results of one lane: pixels by quads of channels, or weight rows by quads of channels.
 #define PIXELS 16
 #define QUADS 4
 #define ROWS 16
-// What one round takes, so that a sum is read and written once for all of it: positions of a kernel row in forward, pixels
-// in the weight gradient.
-#define TAPS 3
-#define STEPS 4
 
 @group(0) @binding(1) var<storage, read> x: array<${ELEMENT}>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4<${ELEMENT}>>;
@@ -27,10 +27,8 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     let pixels = params.batch * params.out_h * params.out_w;
     let pixel_tiles = (pixels + ${PIXEL_LANES * PIXELS - 1}u) / ${PIXEL_LANES * PIXELS}u;
     let channel_tiles = (out_c4 + ${CHANNEL_LANES * QUADS - 1}u) / ${CHANNEL_LANES * QUADS}u;
-    let tile = workgroup_index(wid, num);
-    if tile >= pixel_tiles * channel_tiles {
-        return;
-    }
+    let number = workgroup_index(wid, num);
+    let tile = min(number, pixel_tiles * channel_tiles - 1u);
     let first = select(tile % pixel_tiles, tile / channel_tiles, params.channels_innermost != 0u) * ${PIXEL_LANES * PIXELS}u;
     let first_quad = select(tile / pixel_tiles, tile % channel_tiles, params.channels_innermost != 0u) * ${CHANNEL_LANES * QUADS}u;
     let grid_row = lane % ${PIXEL_LANES}u;
@@ -98,18 +96,18 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
     }
 
     let relu = vec4<bool>(params.relu != 0u);
-#for q in 0..QUADS
-    let quad_${q} = first_quad + ${q * CHANNEL_LANES}u + grid_column;
-    if quad_${q} < out_c4 {
-        let bias_${q} = bias[quad_${q}];
-#for p in 0..PIXELS
-        if first + ${p * PIXEL_LANES}u + grid_row < pixels {
-            let value = total_${p}_${q} + bias_${q};
-            y[(first + ${p * PIXEL_LANES}u + grid_row) * out_c4 + quad_${q}] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
+    let results = select(0u, min(${PIXELS}u, (pixels - first + ${PIXEL_LANES - 1}u) / ${PIXEL_LANES}u) * ${QUADS}u, number == tile);
+    for (var i = 0u; i < results; i++) {
+        let pixel = first + i / ${QUADS}u * ${PIXEL_LANES}u + grid_row;
+        let quad = first_quad + i % ${QUADS}u * ${CHANNEL_LANES}u + grid_column;
+        if pixel < pixels && quad < out_c4 {
+            let value = total_0_0 + bias[quad];
+            y[pixel * out_c4 + quad] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
         }
+#for r in 0..PIXELS*QUADS-1
+        total_${r / QUADS}_${r % QUADS} = total_${(r + 1) / QUADS}_${(r + 1) % QUADS};
 #end
     }
-#end
 }
 
 // A subgroup: PIXEL_LANES * ROWS weight rows, a row being one (ky, kx, c), by CHANNEL_LANES * QUADS quads of output
@@ -122,13 +120,11 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     let rows = params.kernel_h * run;
     let row_tiles = (rows + ${PIXEL_LANES * ROWS - 1}u) / ${PIXEL_LANES * ROWS}u;
     let tiles = row_tiles * ((out_c4 + ${CHANNEL_LANES * QUADS - 1}u) / ${CHANNEL_LANES * QUADS}u);
-    let index = workgroup_index(wid, num);
+    let number = workgroup_index(wid, num);
+    let index = min(number, tiles * params.splits - 1u);
     let split = index / tiles;
     let first_row = index % tiles % row_tiles * ${PIXEL_LANES * ROWS}u;
     let first_quad = index % tiles / row_tiles * ${CHANNEL_LANES * QUADS}u;
-    if split >= params.splits {
-        return;
-    }
     let grid_row = lane % ${PIXEL_LANES}u;
     let grid_column = lane / ${PIXEL_LANES}u;
     // What this lane loads at every pixel: rows `lane`, LANES + lane, ..., and quad `lane` of dy.
@@ -204,17 +200,18 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     }
 
     let base = split * (rows + 1u) * out_c4;
-    if first_row == 0u && first_quad + lane < out_c4 {
+    if number == index && first_row == 0u && first_quad + lane < out_c4 {
         partials[base + rows * out_c4 + first_quad + lane] = dy_total;
     }
-#for q in 0..QUADS
-    let quad_${q} = first_quad + ${q * CHANNEL_LANES}u + grid_column;
-    if quad_${q} < out_c4 {
-#for r in 0..ROWS
-        if first_row + ${r * PIXEL_LANES}u + grid_row < rows {
-            partials[base + (first_row + ${r * PIXEL_LANES}u + grid_row) * out_c4 + quad_${q}] = total_${r}_${q};
+    let results = select(0u, min(${ROWS}u, (rows - first_row + ${PIXEL_LANES - 1}u) / ${PIXEL_LANES}u) * ${QUADS}u, number == index);
+    for (var i = 0u; i < results; i++) {
+        let row = first_row + i / ${QUADS}u * ${PIXEL_LANES}u + grid_row;
+        let quad = first_quad + i % ${QUADS}u * ${CHANNEL_LANES}u + grid_column;
+        if row < rows && quad < out_c4 {
+            partials[base + row * out_c4 + quad] = total_0_0;
         }
+#for r in 0..ROWS*QUADS-1
+        total_${r / QUADS}_${r % QUADS} = total_${(r + 1) / QUADS}_${(r + 1) % QUADS};
 #end
     }
-#end
 }

@@ -6,11 +6,12 @@ use super::context::Context;
 use super::error::{Exit, Failure};
 use super::memory_args::{BatchSize, MemoryArgs};
 use super::model_args::{AdaptArgs, count, model};
+use super::table::{Align, Table};
 use super::trust::{Trusted, leave_out_wrong_units, trusted};
 use super::tuning::{TuneArgs, Workload};
 use crate::gpu::{Gpu, roofline};
 use crate::models::{Model, Purpose};
-use crate::train::bench::{BenchRequest, Mode, Spread, Steps, bench, largest_batch_of};
+use crate::train::bench::{BenchRequest, FirstRun, Mode, Spread, Steps, bench, first_runs, largest_batch_of};
 use crate::train::config::{Precision, TrainConfig};
 use crate::train::plot::{SweepPoint, write_sweep};
 use crate::train::trainer::{model_options, training};
@@ -59,6 +60,10 @@ pub struct Args {
     #[arg(long, value_name = "B,...", value_delimiter = ',', value_parser = count(1 << 20), requires = "sweep",
           default_value = "1,2,4,8,16,32,64,128")]
     batch_sizes: Vec<usize>,
+    /// Run every kernel of a step by itself and print what its first run costs beyond its second: what the driver compiles
+    /// there. Caches of the driver hide it (Mesa: MESA_SHADER_CACHE_DISABLE=true, before 23.0 MESA_GLSL_CACHE_DISABLE=true)
+    #[arg(long, hide = true, conflicts_with_all = ["json", "sweep", "roofline"])]
+    compile_times: bool,
     #[command(flatten)]
     kernels: KernelArgs,
     #[command(flatten)]
@@ -113,6 +118,10 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let name = &gpu.adapter().name;
     context.note(&format!("measuring {} of {}, batch size {}, on {name}", args.mode.what(), config.model, config.batch_size));
     let request = BenchRequest { model: args.model, config: &config, mode, steps: steps(LASTING), layer_repeats };
+    if args.compile_times {
+        context.print(&compile_times(&first_runs(&gpu, &request)?))?;
+        return Ok(Exit::Done);
+    }
     let measured = bench(&gpu, &request)?;
     let sweep = match &args.sweep {
         Some(path) => {
@@ -142,6 +151,17 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         context.print(&text(&report, &measured, context.width()))?;
     }
     Ok(Exit::Done)
+}
+
+fn compile_times(runs: &[FirstRun]) -> String {
+    let mut table = Table::new(&[("kernel", Align::Left), ("compile ms", Align::Right), ("run ms", Align::Right)]);
+    let milliseconds = |seconds: f64| format!("{:.1}", 1e3 * seconds);
+    for run in runs {
+        table.row(vec![run.kernel.name(), milliseconds(run.compile_seconds), milliseconds(run.seconds)]);
+    }
+    let total = |of: fn(&FirstRun) -> f64| milliseconds(runs.iter().map(of).sum());
+    table.row(vec![format!("{} kernels", runs.len()), total(|run| run.compile_seconds), total(|run| run.seconds)]);
+    table.render()
 }
 
 /// Measures at each batch size, the smallest first; those that do not fit the device are left out.

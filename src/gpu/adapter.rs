@@ -1,7 +1,7 @@
 //! Lists adapters and chooses one.
 
-use super::{GpuError, cores, spirv};
-use crate::kernels::{DeviceClass, LITTLE_WORK, MatrixUnits, TEXTURE_REUSE, Target, texture_bytes};
+use super::{GpuError, cores, llvmpipe, spirv};
+use crate::kernels::{DeviceClass, LITTLE_WORK, MatrixUnits, Target, texture_bytes};
 use wgpu::{Adapter, Backend, DeviceType};
 
 /// An adapter as `nin-wgpu devices` shows it.
@@ -244,7 +244,7 @@ pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::F
         cores: cores::count(adapter).filter(|_| info.device_type != DeviceType::Cpu),
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
-        texture_reuse: TEXTURE_REUSE,
+        texture_reuse: llvmpipe::texture_reuse(&info.driver_info),
         max_texture_bytes: texture_bytes(limits.max_texture_dimension_2d.into()),
         memory_budget: None,
         offset_alignment: limits.min_storage_buffer_offset_alignment.max(limits.min_uniform_buffer_offset_alignment).into(),

@@ -1,11 +1,12 @@
 //! Variables of the environment that Vulkan's loader and drivers read when they are first used.
 
+use super::llvmpipe;
 use std::env;
 
 /// Sets what makes drivers behave, unless the user has set it.
 ///
-/// llvmpipe uses vectors of 256 bits if it is not asked for more; on processors with AVX-512 those of 512 make its
-/// kernels up to 1.4 times as fast. Mesa's device-selection layer asks Wayland for a display and, without a session,
+/// llvmpipe uses vectors of 256 bits if it is not asked for more; on processors with AVX-512 those of 512 make the kernels of some
+/// versions up to 1.4 times as fast ([`llvmpipe`]). Mesa's device-selection layer asks Wayland for a display and, without a session,
 /// prints an error that is none.
 ///
 /// # Safety
@@ -21,7 +22,7 @@ pub unsafe fn prepare_environment() {
     if env::var_os("XDG_RUNTIME_DIR").is_none() {
         set("NODEVICE_SELECT", "1");
     }
-    if has_wide_vectors() {
+    if has_wide_vectors() && llvmpipe::gains_from_wide_vectors() {
         set("LP_NATIVE_VECTOR_WIDTH", "512");
     }
 }

@@ -10,6 +10,7 @@ mod device;
 mod differences;
 mod environment;
 mod error;
+mod llvmpipe;
 mod memory;
 mod pacing;
 mod pipeline_cache;

@@ -47,6 +47,21 @@ impl Program {
         Ok(times.collect())
     }
 
+    /// Runs every dispatch by itself, twice in a row, with whatever the buffers hold: the seconds of its first run and of its
+    /// second, by the host's clock. Drivers that compile a kernel when it first runs do it within the first.
+    pub fn first_runs(&self, gpu: &Gpu) -> Result<Vec<(DispatchTime, DispatchTime)>, GpuError> {
+        let time = |prepared: &Prepared| {
+            Ok(DispatchTime {
+                path: prepared.path.clone(),
+                pass: prepared.pass,
+                kernel: prepared.kernel,
+                macs: prepared.extent.macs,
+                seconds: self.host_second(gpu, prepared)?,
+            })
+        };
+        self.dispatches.iter().map(|prepared| Ok((time(prepared)?, time(prepared)?))).collect()
+    }
+
     fn device_seconds(&self, gpu: &Gpu) -> Result<Vec<f64>, GpuError> {
         let period = f64::from(gpu.queue.get_timestamp_period()) * 1e-9;
         let mut seconds = Vec::new();
@@ -97,15 +112,15 @@ impl Program {
     }
 
     fn host_seconds(&self, gpu: &Gpu) -> Result<Vec<f64>, GpuError> {
-        let mut seconds = Vec::new();
-        for prepared in &self.dispatches {
-            let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            prepared.encode(gpu, &mut encoder.begin_compute_pass(&Default::default()), 0);
-            let started = Instant::now();
-            gpu.queue.submit([encoder.finish()]);
-            gpu.wait()?;
-            seconds.push(started.elapsed().as_secs_f64());
-        }
-        Ok(seconds)
+        self.dispatches.iter().map(|prepared| self.host_second(gpu, prepared)).collect()
+    }
+
+    fn host_second(&self, gpu: &Gpu, prepared: &Prepared) -> Result<f64, GpuError> {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        prepared.encode(gpu, &mut encoder.begin_compute_pass(&Default::default()), 0);
+        let started = Instant::now();
+        gpu.queue.submit([encoder.finish()]);
+        gpu.wait()?;
+        Ok(started.elapsed().as_secs_f64())
     }
 }

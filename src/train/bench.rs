@@ -13,6 +13,7 @@ use super::settings::{input_options, model_options, training};
 use crate::data::Batch;
 use crate::gpu::{DispatchTime, Gpu, Submitter};
 use crate::graph::Graph;
+use crate::kernels::Kernel;
 use crate::models::{BuildError, InputOptions, Model, Purpose, largest_batch};
 use crate::passes::Pass;
 use crate::rng::{Stream, purpose};
@@ -216,6 +217,35 @@ pub fn bench(gpu: &Gpu, request: &BenchRequest<'_>) -> Result<Measurement, Train
         bytes,
         layers,
     })
+}
+
+/// What the first run of a kernel costs beyond its second.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstRun {
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// Seconds of its first run less those of the second: what the driver compiles there.
+    pub compile_seconds: f64,
+    /// Seconds of the second run.
+    pub seconds: f64,
+}
+
+/// The kernels of a step, each run by itself, those first that cost most in their first run. A kernel's first run tells what
+/// compiling costs only where the driver had not compiled it before, here or in its caches.
+pub fn first_runs(gpu: &Gpu, request: &BenchRequest<'_>) -> Result<Vec<FirstRun>, TrainError> {
+    let engine = Engine::new(gpu, request)?;
+    let times = match &engine.runs {
+        Runs::Train(engine) => engine.first_runs(gpu)?,
+        Runs::Infer(engine) => engine.first_runs(gpu)?,
+    };
+    let mut runs: Vec<FirstRun> = Vec::new();
+    for (first, second) in times {
+        if runs.iter().all(|run| run.kernel.name() != first.kernel.name()) {
+            runs.push(FirstRun { kernel: first.kernel, compile_seconds: first.seconds - second.seconds, seconds: second.seconds });
+        }
+    }
+    runs.sort_by(|a, b| b.compile_seconds.total_cmp(&a.compile_seconds));
+    Ok(runs)
 }
 
 /// The largest batch that runs in one pass on the device.

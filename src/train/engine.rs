@@ -339,6 +339,14 @@ impl TrainEngine {
         Ok(times)
     }
 
+    /// The first two runs of every dispatch of an update: [`Program::first_runs`]. The parameters are updated by them.
+    pub(super) fn first_runs(&self, gpu: &Gpu) -> Result<Vec<(DispatchTime, DispatchTime)>, TrainError> {
+        let sum = self.sum.iter().flat_map(|(start, add)| [start, add]);
+        let programs = std::iter::once(&self.loaded.program).chain(sum).chain([&self.update]);
+        let runs: Result<Vec<_>, _> = programs.map(|program| program.first_runs(gpu)).collect();
+        Ok(runs?.concat())
+    }
+
     /// The state of the update, by name ([`Training::state_names`]).
     pub fn download_state(&self, gpu: &Gpu) -> Result<Vec<(String, Vec<NamedTensor>)>, TrainError> {
         let names = self.training.state_names().into_iter().enumerate();

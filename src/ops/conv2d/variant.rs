@@ -78,6 +78,10 @@ pub(super) enum Results {
     Weights { rows: u32, channels: u32 },
 }
 
+/// Tiles of subgroups are taken down to this share of a tile that is used. They load so little that they are no slower then than
+/// kernels without subgroups, which would have to be compiled beside them.
+const LEAST_USE: f64 = 0.05;
+
 /// Whether compiling large kernels would take longer than all the work there is.
 pub(super) fn is_little(target: &Target, params: &Conv2dParams) -> bool {
     let sums = u64::from(params.batch * params.out_h * params.out_w) * u64::from(params.out_c);
@@ -242,7 +246,7 @@ impl Variant {
 
     /// CPU devices run barriers and workgroup memory badly, so they get the lanes; `vec4` loads need whole quads. Small
     /// tiles where compiling large ones would take longer than computing; tiles of subgroups are the largest, and good
-    /// where at least half of a tile is used.
+    /// down to a quarter of a tile that is used.
     pub fn choose(target: &Target, params: &Conv2dParams, element: Element, results: &Results) -> Self {
         let on_matrix_units = if element == Element::F16 { Self::on_matrix_units(target, params, element) } else { Vec::new() };
         if let Some(variant) = Self::of_tiles(&on_matrix_units, target, results) {
@@ -255,7 +259,7 @@ impl Variant {
                 Some(16) => sixteen,
                 _ => return None,
             };
-            (variant.use_of_tiles(results) >= 0.5).then_some(variant)
+            (variant.use_of_tiles(results) >= LEAST_USE).then_some(variant)
         };
         match (target.class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
             (DeviceClass::Integrated, true, true) => Self::Gemm64x64,

@@ -142,6 +142,11 @@ impl ForwardEngine {
         Ok(self.loaded.program.times(gpu, repeats)?.into_iter().map(|time| per_step(time, runs)).collect())
     }
 
+    /// The first two runs of every dispatch: [`Program::first_runs`].
+    pub(in crate::train) fn first_runs(&self, gpu: &Gpu) -> Result<Vec<(DispatchTime, DispatchTime)>, TrainError> {
+        Ok(self.loaded.program.first_runs(gpu)?)
+    }
+
     /// Queues a batch; `received` gets (images, memory of the result) of batches that have come back, in order.
     pub(in crate::train) fn run(&mut self, gpu: &Gpu, batch: &Batch, received: &mut Vec<(usize, Vec<f32>)>) -> Result<(), TrainError> {
         let mut receive = |count: usize, bytes: Vec<u8>| received.push((count, bytemuck::pod_collect_to_vec(&bytes)));
