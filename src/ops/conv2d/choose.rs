@@ -126,7 +126,7 @@ impl Selector<'_> {
     }
 
     fn by_rules(&self) -> Selected {
-        let variant = Variant::choose(self.target, &self.params, self.element, &self.results());
+        let variant = Variant::choose(self.target, &self.params, self.element, &self.results(), self.steps());
         let variant = if self.way == Way::BackwardInput { variant.for_backward_input() } else { variant };
         let textured = variant.through_textures().filter(|(_, loads)| self.textures_pay(*loads));
         let variant = textured.map_or(variant, |(textured, _)| textured);

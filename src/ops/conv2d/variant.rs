@@ -78,9 +78,13 @@ pub(super) enum Results {
     Weights { rows: u32, channels: u32 },
 }
 
-/// Tiles of subgroups are taken down to this share of a tile that is used. They load so little that they are no slower then than
-/// kernels without subgroups, which would have to be compiled beside them.
-const LEAST_USE: f64 = 0.05;
+/// Tiles of subgroups are good where at least this share of a tile is used, and where a longer reduction than [`SHORT_REDUCTION`]
+/// makes up for it, down to [`LEAST_USE`].
+const GOOD_USE: f64 = 0.5;
+const LEAST_USE: f64 = 0.25;
+
+/// Steps of a reduction up to which storing the results takes as long as summing them.
+const SHORT_REDUCTION: u32 = 128;
 
 /// Whether compiling large kernels would take longer than all the work there is.
 pub(super) fn is_little(target: &Target, params: &Conv2dParams) -> bool {
@@ -245,21 +249,29 @@ impl Variant {
     }
 
     /// CPU devices run barriers and workgroup memory badly, so they get the lanes; `vec4` loads need whole quads. Small
-    /// tiles where compiling large ones would take longer than computing; tiles of subgroups are the largest, and good
-    /// down to a quarter of a tile that is used.
-    pub fn choose(target: &Target, params: &Conv2dParams, element: Element, results: &Results) -> Self {
+    /// tiles where compiling large ones would take longer than computing; tiles of subgroups are the largest. Beside those,
+    /// what they are not good for gets the small ones, too, which compile in a tenth of the time, but for the weight gradient, where
+    /// larger ones are twice as fast. `steps` is the length of the reduction.
+    pub fn choose(target: &Target, params: &Conv2dParams, element: Element, results: &Results, steps: u32) -> Self {
         let on_matrix_units = if element == Element::F16 { Self::on_matrix_units(target, params, element) } else { Vec::new() };
         if let Some(variant) = Self::of_tiles(&on_matrix_units, target, results) {
             return variant;
         }
         let is_little = is_little(target, params);
-        let subgroups = |eight: Self, sixteen: Self| {
+        let is_weights = matches!(results, Results::Weights { .. });
+        let subgroups = |eight: Self, sixteen: Self, small: Self, large: Self| {
             let variant = match target.subgroup {
                 Some(8) => eight,
                 Some(16) => sixteen,
-                _ => return None,
+                _ => return large,
             };
-            (variant.use_of_tiles(results) >= LEAST_USE).then_some(variant)
+            let used = variant.use_of_tiles(results);
+            let least = if is_weights || steps <= SHORT_REDUCTION { GOOD_USE } else { LEAST_USE };
+            match () {
+                () if used >= least => variant,
+                () if is_weights => large,
+                () => small,
+            }
         };
         match (target.class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
             (DeviceClass::Integrated, true, true) => Self::Gemm64x64,
@@ -270,9 +282,11 @@ impl Variant {
             (DeviceClass::Integrated | DeviceClass::Discrete, false, true) => Self::GemmNarrow,
             (DeviceClass::Integrated | DeviceClass::Discrete, _, false) => Self::Tiled,
             (DeviceClass::Cpu, true, true) if is_little => Self::LanesSmall,
-            (DeviceClass::Cpu, true, true) => subgroups(Self::Subgroup8, Self::Subgroup16).unwrap_or(Self::Lanes),
+            (DeviceClass::Cpu, true, true) => subgroups(Self::Subgroup8, Self::Subgroup16, Self::LanesSmall, Self::Lanes),
             (DeviceClass::Cpu, false, true) if is_little => Self::LanesNarrowSmall,
-            (DeviceClass::Cpu, false, true) => subgroups(Self::SubgroupNarrow8, Self::SubgroupNarrow16).unwrap_or(Self::LanesNarrow),
+            (DeviceClass::Cpu, false, true) => {
+                subgroups(Self::SubgroupNarrow8, Self::SubgroupNarrow16, Self::LanesNarrowSmall, Self::LanesNarrow)
+            }
             (DeviceClass::Cpu, _, false) => Self::LanesScalar,
         }
     }
