@@ -16,6 +16,26 @@ pub enum RunError {
         path: String,
     },
 
+    /// Another process trains in the folder.
+    #[error("{path}: another process{holder} trains in this folder; wait for its end or stop it, or pass another --out")]
+    Locked {
+        /// The folder.
+        path: String,
+        /// The process, in words, where it is known.
+        holder: String,
+    },
+
+    /// A run cannot be made longer.
+    #[error("{path}: --epochs {wanted}: {reason}")]
+    Epochs {
+        /// The run's folder.
+        path: String,
+        /// Epochs that were asked for.
+        wanted: u32,
+        /// Why not, and what to do.
+        reason: String,
+    },
+
     /// The folder to resume holds no run.
     #[error("{path}: not the folder of a run (no {missing} in it); give the --out folder of an earlier train")]
     NotARun {
@@ -75,12 +95,9 @@ pub enum RunError {
         path: String,
     },
 
-    /// The statistics of whitening have no eigenvalues.
-    #[error("--whiten: the images' covariance cannot be decomposed: {reason}; look at the images with `data info --sheet`")]
-    Whitening {
-        /// What the linear algebra says.
-        reason: String,
-    },
+    /// The statistics of whitening hold values that are no finite numbers.
+    #[error("--whiten: the images' covariance is not finite; look at the images with `data info --sheet`")]
+    Whitening,
 
     /// The operating system refused.
     #[error("{path}: cannot {action}: {reason}; check free space and permissions")]
@@ -102,11 +119,13 @@ impl RunError {
     /// Which exit code the error leads to.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Occupied { .. } | Self::NotARun { .. } | Self::Recipe { .. } => ErrorKind::Usage,
+            Self::Occupied { .. } | Self::Locked { .. } | Self::Epochs { .. } | Self::NotARun { .. } | Self::Recipe { .. } => {
+                ErrorKind::Usage
+            }
             Self::NoCheckpoint { .. } | Self::Config { .. } | Self::Damaged { .. } | Self::Different { .. } | Self::Undescribed { .. } => {
                 ErrorKind::BadData
             }
-            Self::Io { .. } | Self::Whitening { .. } => ErrorKind::Failed,
+            Self::Io { .. } | Self::Whitening => ErrorKind::Failed,
             Self::Weights(error) => error.kind(),
         }
     }
