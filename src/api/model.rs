@@ -7,8 +7,8 @@ use crate::gpu::Gpu;
 use crate::train::TrainError;
 use crate::train::config::Precision;
 use crate::train::predict::{Evaluation, Predictor, predictions};
-use crate::train::trained::TrainedModel;
-use crate::weights::{self, Preprocess, WeightFile, WeightsError, embedded};
+use crate::train::trained::{TrainedModel, ends, numbered};
+use crate::weights::{self, Metadata, Parts, Preprocess, WeightFile, WeightsError, embedded};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ pub struct Answer {
 }
 
 impl Model {
-    /// Reads a weight file that this program has written. Fails for files of other programs, which do not say what they are.
+    /// Reads a weight file that says which model it is for and how pictures are prepared, as this program writes it. Classes
+    /// without names are called by their numbers.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
         let path = path.as_ref();
         Self::described(weights::load(path)?, Some(path))
@@ -46,7 +47,10 @@ impl Model {
     }
 
     fn described(mut file: WeightFile, path: Option<&Path>) -> Result<Self, WeightsError> {
-        let Some(metadata) = file.metadata.take() else { return Err(WeightsError::Undescribed { file: file.source }) };
+        let metadata = match file.metadata.take() {
+            Some(metadata) => metadata,
+            None => completed(&file)?,
+        };
         Ok(Model { trained: TrainedModel::described(file, metadata, path)? })
     }
 
@@ -80,6 +84,17 @@ impl Model {
         let predictions = predictions(gpu, &self.trained, source, BATCH, Precision::F32, &mut |_| {})?;
         Ok(Evaluation::of(&predictions, self.trained.options.classes))
     }
+}
+
+/// The metadata of a file that leaves out the names of its classes: they are called by their numbers.
+fn completed(file: &WeightFile) -> Result<Metadata, WeightsError> {
+    let undescribed = || WeightsError::Undescribed { file: file.source.clone() };
+    let Parts { model: Some(name), classes: None, preprocess: Some(preprocess), recipe } = file.parts.clone() else {
+        return Err(undescribed());
+    };
+    let model = TrainedModel::model_named(file, &name)?;
+    let (_, classes) = ends(model, file).map_err(|_| undescribed())?;
+    Ok(Metadata { model: name, classes: numbered(classes.ok_or_else(undescribed)?), preprocess, recipe })
 }
 
 /// A network on a device.
@@ -124,7 +139,9 @@ mod tests {
     fn a_file_that_does_not_say_what_it_is_is_refused() {
         assert_eq!(Model::embedded().unwrap().classes().len(), 10);
         let mut file = embedded::weights().unwrap();
-        file.metadata = None;
+        (file.metadata, file.parts.classes) = (None, None);
+        assert_eq!(Model::described(file.clone(), None).unwrap().classes()[9], "9");
+        file.parts.preprocess = None;
         assert!(matches!(Model::described(file, None), Err(WeightsError::Undescribed { .. })));
         let mut file = embedded::weights().unwrap();
         file.metadata.as_mut().unwrap().model = "vgg".into();

@@ -58,7 +58,7 @@ pub(super) fn of_run(
         });
     }
     let theirs = match initial_weights {
-        Some(path) => weights::load(path)?.metadata.map(|metadata| metadata.preprocess).map(|preprocess| (path, preprocess)),
+        Some(path) => weights::load(path)?.parts.preprocess.map(|preprocess| (path, preprocess)),
         None => None,
     };
     let theirs = theirs.and_then(|(path, preprocess)| Some((path, preprocess.shape(), preprocess.whitening?)));
