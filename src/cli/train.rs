@@ -106,7 +106,7 @@ fn request(args: &Args) -> Result<TrainRequest, Failure> {
             let saved = RunDir::open(folder)?.read_config()?;
             args.check_resumed(&saved)?;
             let mut config = saved;
-            args.apply_saving(&mut config);
+            args.apply_resumable(&mut config);
             config
         }
         None => args.resolve()?,
