@@ -6,7 +6,7 @@ use crate::data::{Dataset, Split};
 use crate::gpu::Gpu;
 use crate::train::TrainError;
 use crate::train::config::Precision;
-use crate::train::predict::{Evaluation, Predictor, predictions};
+use crate::train::predict::{Evaluation, Predictor, check, predictions};
 use crate::train::trained::{TrainedModel, ends, numbered};
 use crate::weights::{self, Metadata, Parts, Preprocess, WeightFile, WeightsError, embedded};
 use std::path::Path;
@@ -69,12 +69,11 @@ impl Model {
         &self.trained.preprocess
     }
 
-    /// Puts the network on a device, to name pictures.
+    /// Puts the network on a device, to name pictures. What it is compiled for, one picture or many, follows from the first
+    /// that are asked for.
     pub fn classifier<'a>(&'a self, gpu: &'a Gpu) -> Result<Classifier<'a>, TrainError> {
-        // As for a program that goes on using it: kernels for long runs.
-        let pictures = usize::MAX;
-        let predictor = Predictor::new(gpu, &self.trained, BATCH, pictures, Precision::F32)?;
-        Ok(Classifier { gpu, model: self, predictor })
+        check(&self.trained)?;
+        Ok(Classifier { gpu, model: self, single: None, many: None })
     }
 
     /// Loss, accuracy and confusion on a split of a data set, which is brought to the network's size on the device.
@@ -101,7 +100,10 @@ fn completed(file: &WeightFile) -> Result<Metadata, WeightsError> {
 pub struct Classifier<'a> {
     gpu: &'a Gpu,
     model: &'a Model,
-    predictor: Predictor,
+    /// For one picture at a time.
+    single: Option<Predictor>,
+    /// For [`BATCH`] at a time.
+    many: Option<Predictor>,
 }
 
 impl Classifier<'_> {
@@ -116,11 +118,29 @@ impl Classifier<'_> {
     }
 
     /// Names what pictures of any size show, in their order: they are framed and scaled as `nin-wgpu infer` does it.
+    ///
+    /// A picture alone costs a run of one. Among others its probabilities may differ in their last digits: kernels are chosen by
+    /// how much there is to do, and with them the order in which sums are added.
     pub fn classify(&mut self, pictures: &[Picture]) -> Result<Vec<Answer>, TrainError> {
         let &Preprocess { size: [height, width], channels, polarity, .. } = &self.model.trained.preprocess;
         let target = Target { height, width, channels, polarity };
         let images = pictures.iter().map(|picture| prepare(picture, &target)).collect::<Result<Vec<_>, _>>()?;
-        Ok(self.predictor.predict(self.gpu, &images)?.into_iter().map(|probabilities| self.answer(probabilities)).collect())
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        let gpu = self.gpu;
+        let probabilities = self.predictor(images.len())?.predict(gpu, &images)?;
+        Ok(probabilities.into_iter().map(|probabilities| self.answer(probabilities)).collect())
+    }
+
+    /// The network compiled for so many pictures.
+    fn predictor(&mut self, pictures: usize) -> Result<&mut Predictor, TrainError> {
+        let (place, batch) = if pictures == 1 { (&mut self.single, 1) } else { (&mut self.many, BATCH) };
+        match place {
+            Some(predictor) => Ok(predictor),
+            // As for a program that goes on using it: kernels for long runs.
+            None => Ok(place.insert(Predictor::new(self.gpu, &self.model.trained, batch, usize::MAX, Precision::F32)?)),
+        }
     }
 
     fn answer(&self, probabilities: Vec<f32>) -> Answer {

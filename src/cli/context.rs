@@ -166,7 +166,7 @@ impl Context {
     pub fn planning_target(&self) -> Result<(Target, Option<String>), Failure> {
         match probe(self.device.as_deref()) {
             Ok((adapter, target)) => Ok((target, Some(adapter.name))),
-            Err(GpuError::NoAdapter) => Ok((Target::baseline(DeviceClass::Discrete), None)),
+            Err(GpuError::NoAdapter | GpuError::NoBackend { .. }) => Ok((Target::baseline(DeviceClass::Discrete), None)),
             Err(error) => Err(error.into()),
         }
     }

@@ -140,8 +140,8 @@ fn of_kind(kind: ErrorKind) -> u8 {
 
 fn of_gpu(error: &GpuError) -> u8 {
     match error {
-        GpuError::NoAdapter | GpuError::NoMatch { .. } => NO_ADAPTER,
-        GpuError::Setting { .. } => USAGE,
+        GpuError::NoAdapter | GpuError::NoBackend { .. } | GpuError::NoMatch { .. } => NO_ADAPTER,
+        GpuError::Setting(_) => USAGE,
         GpuError::DeviceLost(_) => DEVICE_LOST,
         GpuError::OutOfMemory(_) | GpuError::OverLimit { .. } | GpuError::OverBudget { .. } | GpuError::MissingFeature { .. } => {
             OUT_OF_MEMORY

@@ -36,9 +36,12 @@ mod tuning;
 mod weights_args;
 mod worker;
 
+use crate::gpu::GpuError;
+use crate::variables;
 use clap::{Parser, Subcommand};
 use context::{Context, Verbosity};
 use error::{Exit, Failure};
+use memory_args::MemoryArgs;
 use std::process::ExitCode;
 
 /// Shown under `--help`.
@@ -135,6 +138,10 @@ fn run() -> u8 {
         _ => Verbosity::Normal,
     };
     let context = Context::new(device, verbosity);
+    if let Err(failure) = check_environment(&cli.verb, &context) {
+        context.error(&failure.to_string());
+        return failure.code();
+    }
     match dispatch(&cli.verb, &context) {
         Ok(exit) => exit.code(),
         Err(failure) => {
@@ -144,6 +151,19 @@ fn run() -> u8 {
             failure.code()
         }
     }
+}
+
+/// Refuses variables of the environment with values that mean nothing, and says which ones are none.
+fn check_environment(verb: &Verb, context: &Context) -> Result<(), Failure> {
+    variables::check().map_err(GpuError::from)?;
+    MemoryArgs::default().budget()?;
+    // Whoever started a worker has said it.
+    if !matches!(verb, Verb::TuneWorker | Verb::ProofWorker) {
+        for (name, nearest) in variables::unknown() {
+            context.note(&format!("note: {name} is no variable of this program and does nothing; is {nearest} meant?"));
+        }
+    }
+    Ok(())
 }
 
 fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
