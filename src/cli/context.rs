@@ -131,7 +131,7 @@ impl Context {
 
     /// An error as one line on stderr, whatever the message holds.
     pub fn error(&self, message: &str) {
-        let message = crate::weights::one_line(message, 4000);
+        let message = crate::errors::one_line(message, 4000);
         stderr_line(&format!("{} {message}", self.stderr_paint.red("error:")));
     }
 

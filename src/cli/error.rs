@@ -2,13 +2,14 @@
 
 use crate::data::DataError;
 use crate::data::fetch::FetchError;
+use crate::errors::ErrorKind;
 use crate::gpu::GpuError;
 use crate::graph::GraphError;
 use crate::models::BuildError;
 use crate::passes::{AutodiffError, PlanError};
 use crate::train::config::ConfigError;
 use crate::train::{RunError, TrainError};
-use crate::weights::{ErrorKind, WeightsError};
+use crate::weights::WeightsError;
 use std::io;
 
 /// How a verb ended that did what it could and has said what there is to say.

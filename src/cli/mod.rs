@@ -7,6 +7,7 @@ mod bench;
 mod bench_kernels;
 mod bench_report;
 mod check;
+mod compute_args;
 mod context;
 mod dashboard;
 mod data;
@@ -195,7 +196,7 @@ fn install_panic_hook() {
             let file = std::path::Path::new(place.file()).file_name().unwrap_or_default();
             format!(" ({}:{})", file.to_string_lossy(), place.line())
         });
-        let message = crate::weights::one_line(message, 1000);
+        let message = crate::errors::one_line(message, 1000);
         dashboard::screen::leave();
         context::stderr_line(&format!("error: internal error: {message}{place}; this is a fault of nin-wgpu, please report it"));
     }));

@@ -11,6 +11,7 @@ use super::report;
 use super::train_args::Args;
 use super::trust::trusted;
 use super::tuning::{Level, TuneArgs, Workload};
+use crate::errors::{label, one_line};
 use crate::gpu::GpuError;
 use crate::models::{Model, Purpose};
 use crate::train::TrainError;
@@ -18,7 +19,6 @@ use crate::train::recovery;
 use crate::train::run_dir::RunDir;
 use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, training};
 use crate::variables;
-use crate::weights::{label, one_line};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

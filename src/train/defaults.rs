@@ -146,7 +146,7 @@ fn small(base: TrainConfig) -> TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::ErrorKind;
+    use crate::errors::ErrorKind;
 
     #[test]
     fn defaults_are_valid_and_survive_toml() {

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use crate::weights::{ErrorKind, WeightsError, label};
+use crate::errors::{ErrorKind, label};
+use crate::weights::WeightsError;
 
 /// Why a run folder, its configuration, metrics or checkpoint could not be used. Each message is
 /// one line that names the path and says what to do.

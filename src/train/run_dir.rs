@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::config::TrainConfig;
 use super::error::RunError;
-use crate::weights::{WHITENING_FILE, label, one_line, replace_file};
+use crate::errors::{label, one_line};
+use crate::weights::{WHITENING_FILE, replace_file};
 
 const CONFIG: &str = "config.toml";
 const EPOCH_PREFIX: &str = "epoch-";
@@ -262,7 +263,7 @@ fn utc(since_epoch: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::ErrorKind;
+    use crate::errors::ErrorKind;
 
     #[test]
     fn numbers_go_on_after_the_highest() {

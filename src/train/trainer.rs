@@ -24,7 +24,8 @@ use crate::gpu::{Gpu, tuner};
 use crate::kernels::Problem;
 use crate::models::{InputOptions, Model, Purpose, largest_batch};
 
-use crate::weights::{Metadata, NamedTensor, Preprocess, Whitening, label};
+use crate::errors::label;
+use crate::weights::{Metadata, NamedTensor, Preprocess, Whitening};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};

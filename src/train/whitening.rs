@@ -16,13 +16,14 @@ use super::run_dir::RunDir;
 use super::trainer::Observer;
 use super::{RunError, TrainError};
 use crate::data::{DataError, Source};
+use crate::errors::label;
 use crate::gpu::{DeviceBuffer, Gpu};
 use crate::graph::Op;
 use crate::kernels::Step;
 use crate::ops::{CONTRAST_SCALE, ImageInput, contrast_normalise};
 use crate::shape::{Fact, channels_in_memory};
 use crate::tensor::Tensor;
-use crate::weights::{self, WHITENING_FILE, Whitening, WhiteningNote, label};
+use crate::weights::{self, WHITENING_FILE, Whitening, WhiteningNote};
 
 /// What is added to each variance before its inverse root is taken: directions in which images hardly differ are not blown up.
 const FILTER_BIAS: f64 = 0.1;

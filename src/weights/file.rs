@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::error::{WeightsError, label, tensor_name};
+use super::error::{WeightsError, tensor_name};
 use super::metadata::{Metadata, Parts};
+use crate::errors::label;
 use crate::files::replace_file;
 use crate::half::{f32_to_f16, round_to_f16};
 use crate::shape::Element;
@@ -195,9 +196,10 @@ mod tests {
 
     use safetensors::SafeTensors;
 
+    use super::super::load;
     use super::super::metadata::tests::example;
-    use super::super::{ErrorKind, load};
     use super::*;
+    use crate::errors::ErrorKind;
 
     fn tensor(name: &str, shape: &[usize]) -> NamedTensor {
         let count = shape.iter().product::<usize>();

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::one_line;
 use super::whitening::{MOST_WHITENED_VALUES, WhiteningNote};
 use crate::data::framing::Polarity;
+use crate::errors::one_line;
 
 /// Largest height and width of a network's input: a weight file must not be able to make the
 /// program allocate without bound.

@@ -13,8 +13,7 @@ mod whitening;
 
 pub(crate) use crate::files::PARTIAL;
 pub use crate::files::replace_file;
-pub use error::{ErrorKind, WeightsError};
-pub(crate) use error::{label, one_line};
+pub use error::WeightsError;
 pub use file::{Encoder, NamedTensor, WeightFile, save, save_as};
 pub(crate) use metadata::{MAX_CHANNELS, MAX_SIDE};
 pub use metadata::{Metadata, MetadataError, Parts, Preprocess};

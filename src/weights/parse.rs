@@ -10,9 +10,10 @@ use std::path::Path;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata as Header;
 
-use super::error::{WeightsError, label, one_line, tensor_name};
+use super::error::{WeightsError, tensor_name};
 use super::file::{NamedTensor, WeightFile, non_finite};
 use super::metadata::Parts;
+use crate::errors::{label, one_line};
 use crate::half::{bf16_to_f32, f16_to_f32};
 
 /// Largest file that is read: no model here comes near it.
@@ -168,8 +169,8 @@ mod tests {
     use safetensors::SafeTensors;
     use safetensors::tensor::{TensorView, serialize};
 
-    use super::super::ErrorKind;
     use super::*;
+    use crate::errors::ErrorKind;
 
     /// A file with the given header and tensor bytes.
     fn file(header: &str, data: &[u8]) -> Vec<u8> {

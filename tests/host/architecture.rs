@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms in the order in which they may import each other: a later one uses earlier ones.
-const ROOMS: [&str; 18] = [
+const ROOMS: [&str; 19] = [
+    "errors",
     "variables",
     "digest",
     "files",

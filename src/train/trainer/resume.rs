@@ -1,10 +1,10 @@
 //! What may change between the sessions of a run, and where its files are found again.
 
 use crate::data::catalog::KnownSet;
+use crate::errors::label;
 use crate::train::RunError;
 use crate::train::config::{Schedule, TrainConfig};
 use crate::train::run_dir::RunDir;
-use crate::weights::label;
 use std::path::{Path, PathBuf};
 
 /// The configuration that a run goes on with: its own, with when to save, how many epochs, and where the data lies as wanted.
@@ -68,7 +68,7 @@ pub(super) fn update_places(dir: &RunDir, config: &TrainConfig) -> Result<(), Ru
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::ErrorKind;
+    use crate::errors::ErrorKind;
 
     fn run(folder: &Path, schedule: Schedule) -> (RunDir, TrainConfig) {
         let run = RunDir::create(folder).unwrap();
