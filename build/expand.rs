@@ -5,6 +5,8 @@
 //! - `#for i in a..b` ... `#end`: the lines in between once per `i`; nests.
 //! - `#if expr` ... `#else` ... `#end`: the lines up to `#else` where the expression is not 0, those behind it where it is;
 //!   names defined there hold behind `#end` as well. `#else` may be absent.
+//! - `#in_place x in y` ... `#end`: the function in between, and a second one, called as the first and `_in_place`, that reads
+//!   `y` where the first reads `x`: for a node whose output lies in the memory of that input.
 //! - `${expr}`: replaced by the value of an integer expression (`+ - * / %`, parentheses, names).
 //! - `${ELEMENT}`: replaced by the type in which activations and filters are stored. A shader that uses it is expanded
 //!   twice, to `f32` and, for mixed precision, to `f16`.
@@ -111,6 +113,15 @@ fn expand_lines(lines: &[Line], names: &mut Names, element: &str, out: &mut Stri
             let part = if holds { at + 1..middle } else { (middle + 1).min(end)..end };
             expand_lines(&lines[part], names, element, out)?;
             at = end;
+        } else if let Some(rest) = text.strip_prefix("#in_place ") {
+            let end = matching_end(lines, at).ok_or_else(|| fail("#in_place without #end".into()))?;
+            let (input, output) = rest.split_once(" in ").ok_or_else(|| fail("#in_place INPUT in OUTPUT".into()))?;
+            let mut function = String::new();
+            expand_lines(&lines[at + 1..end], names, element, &mut function)?;
+            let twin = in_place(&function, input.trim(), output.trim()).ok_or_else(|| fail("#in_place without a function".into()))?;
+            out.push_str(&function);
+            out.push_str(&format!("\n// The same where `{}` is the memory of `{}`.\n{twin}", output.trim(), input.trim()));
+            at = end;
         } else if text.starts_with('#') {
             return Err(fail(format!("unknown or unmatched directive: {text}")));
         } else {
@@ -136,7 +147,7 @@ fn matching_else(lines: &[Line], start: usize) -> Option<usize> {
 }
 
 fn opens_block(text: &str) -> bool {
-    text.starts_with("#for ") || text.starts_with("#if ")
+    ["#for ", "#if ", "#in_place "].iter().any(|directive| text.starts_with(directive))
 }
 
 fn matching_end(lines: &[Line], start: usize) -> Option<usize> {
@@ -153,6 +164,36 @@ fn matching_end(lines: &[Line], start: usize) -> Option<usize> {
         }
     }
     None
+}
+
+/// The function in `text` under its name and `_in_place`, with `output` in the place of the variable `input`; its comments are
+/// left out. `None` where no function begins there.
+fn in_place(text: &str, input: &str, output: &str) -> Option<String> {
+    let mut twin = String::new();
+    let mut has_name = false;
+    for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        let line = match line.strip_prefix("fn ").and_then(|rest| rest.split_once('(')) {
+            Some((name, rest)) => {
+                has_name = true;
+                format!("fn {name}_in_place({rest}")
+            }
+            None => line.to_string(),
+        };
+        let is_of_word = |c: char| c.is_alphanumeric() || c == '_';
+        let mut rest = line.as_str();
+        while let Some(start) = rest.find(is_of_word) {
+            let end = rest[start..].find(|c| !is_of_word(c)).map_or(rest.len(), |length| start + length);
+            let word = &rest[start..end];
+            // Behind a dot it is a component.
+            let is_variable = word == input && !rest[..start].ends_with('.');
+            twin.push_str(&rest[..start]);
+            twin.push_str(if is_variable { output } else { word });
+            rest = &rest[end..];
+        }
+        twin.push_str(rest);
+        twin.push('\n');
+    }
+    has_name.then_some(twin)
 }
 
 fn substitute(text: &str, names: &Names, element: &str) -> Result<String, String> {

@@ -68,6 +68,7 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups
     }
 }
 
+#in_place x in dx
 // dx = 0 where x <= 0: the gradient of a ReLU before the pool, too.
 @compute @workgroup_size(64)
 fn backward_masked(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -76,12 +77,4 @@ fn backward_masked(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_wor
         dx[i] = ${ELEMENT}(select(0.0, gradient(i), x[i] > 0.0));
     }
 }
-
-// The same where dx holds x until it is written.
-@compute @workgroup_size(64)
-fn backward_masked_in_place(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(workgroup, count) * 64u + lane;
-    if i < params.elements {
-        dx[i] = ${ELEMENT}(select(0.0, gradient(i), dx[i] > 0.0));
-    }
-}
+#end

@@ -33,6 +33,7 @@ fn drop(value: f32, random: u32) -> f32 {
     return select(0.0, value * params.scale, uniform01(random) >= params.probability);
 }
 
+#in_place x in y
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first = first_element();
@@ -46,16 +47,4 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
     }
 #end
 }
-
-@compute @workgroup_size(64)
-fn forward_in_place(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let first = first_element();
-    let block = first / 4u + workgroup_index(workgroup, count) * 64u + lane;
-    let random = random_words(block);
-#for j in 0..4
-    let i_${j} = block * 4u + ${j}u - first;
-    if i_${j} < params.words {
-        y[i_${j}] = ${ELEMENT}(drop(f32(y[i_${j}]), random[${j}]));
-    }
 #end
-}

@@ -13,6 +13,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> dy: array<${ELEMENT}>;
 @group(0) @binding(4) var<storage, read_write> dx: array<${ELEMENT}>;
 
+#in_place x in y
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup_index(workgroup, count) * 64u + lane;
@@ -20,15 +21,9 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
         y[i] = select(x[i], ${ELEMENT}(0.0), x[i] < 0.0);
     }
 }
+#end
 
-@compute @workgroup_size(64)
-fn forward_in_place(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(workgroup, count) * 64u + lane;
-    if i < params.words {
-        y[i] = select(y[i], ${ELEMENT}(0.0), y[i] < 0.0);
-    }
-}
-
+#in_place dy in dx
 // `x` is the layer's output here: positive where the gradient passes.
 @compute @workgroup_size(64)
 fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -37,11 +32,4 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups
         dx[i] = select(${ELEMENT}(0.0), dy[i], x[i] > 0.0);
     }
 }
-
-@compute @workgroup_size(64)
-fn backward_in_place(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(workgroup, count) * 64u + lane;
-    if i < params.words {
-        dx[i] = select(${ELEMENT}(0.0), dx[i], x[i] > 0.0);
-    }
-}
+#end

@@ -6,6 +6,8 @@
 //! Programs that train or use networks need [`Trainer`], [`Model`] and [`Dataset`] only, see [`api`].
 #![warn(missing_docs)]
 
+pub mod errors;
+pub mod variables;
 pub mod digest;
 pub mod files;
 pub mod half;

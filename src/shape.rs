@@ -295,11 +295,6 @@ impl Window {
         Window { ceil_mode: true, ..self }
     }
 
-    /// Whether this is a single pixel at stride one without padding.
-    pub fn is_pointwise(&self) -> bool {
-        self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
-    }
-
     /// Output height and width for an input of `input` height and width, as PyTorch computes them: with `ceil_mode`
     /// a last window that would start in the padding behind the input is dropped.
     pub fn output(&self, input: [usize; 2]) -> Result<[usize; 2], ShapeError> {

@@ -23,11 +23,6 @@ impl Tensor {
         Tensor { shape: shape.clone(), data: data.iter().map(|v| f64::from(*v)).collect() }
     }
 
-    /// Rounded to single precision.
-    pub fn to_f32(&self) -> Vec<f32> {
-        self.data.iter().map(|v| *v as f32).collect()
-    }
-
     /// Index of an element of a four-dimensional tensor.
     pub fn at(&self, [a, b, c, d]: [usize; 4]) -> usize {
         let [_, sb, sc, sd] = self.shape.four();

@@ -6,9 +6,9 @@ use crate::data::{Dataset, Split};
 use crate::gpu::Gpu;
 use crate::train::TrainError;
 use crate::train::config::Precision;
-use crate::train::predict::{Evaluation, Predictor, predictions};
-use crate::train::trained::TrainedModel;
-use crate::weights::{self, Preprocess, WeightFile, WeightsError, embedded};
+use crate::train::predict::{Evaluation, Predictor, check, predictions};
+use crate::train::trained::{TrainedModel, ends, numbered};
+use crate::weights::{self, Metadata, Parts, Preprocess, WeightFile, WeightsError, embedded};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ pub struct Answer {
 }
 
 impl Model {
-    /// Reads a weight file that this program has written. Fails for files of other programs, which do not say what they are.
+    /// Reads a weight file that says which model it is for and how pictures are prepared, as this program writes it. Classes
+    /// without names are called by their numbers.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
         let path = path.as_ref();
         Self::described(weights::load(path)?, Some(path))
@@ -46,7 +47,10 @@ impl Model {
     }
 
     fn described(mut file: WeightFile, path: Option<&Path>) -> Result<Self, WeightsError> {
-        let Some(metadata) = file.metadata.take() else { return Err(WeightsError::Undescribed { file: file.source }) };
+        let metadata = match file.metadata.take() {
+            Some(metadata) => metadata,
+            None => completed(&file)?,
+        };
         Ok(Model { trained: TrainedModel::described(file, metadata, path)? })
     }
 
@@ -65,12 +69,11 @@ impl Model {
         &self.trained.preprocess
     }
 
-    /// Puts the network on a device, to name pictures.
+    /// Puts the network on a device, to name pictures. What it is compiled for, one picture or many, follows from the first
+    /// that are asked for.
     pub fn classifier<'a>(&'a self, gpu: &'a Gpu) -> Result<Classifier<'a>, TrainError> {
-        // As for a program that goes on using it: kernels for long runs.
-        let pictures = usize::MAX;
-        let predictor = Predictor::new(gpu, &self.trained, BATCH, pictures, Precision::F32)?;
-        Ok(Classifier { gpu, model: self, predictor })
+        check(&self.trained)?;
+        Ok(Classifier { gpu, model: self, single: None, many: None })
     }
 
     /// Loss, accuracy and confusion on a split of a data set, which is brought to the network's size on the device.
@@ -82,11 +85,25 @@ impl Model {
     }
 }
 
+/// The metadata of a file that leaves out the names of its classes: they are called by their numbers.
+fn completed(file: &WeightFile) -> Result<Metadata, WeightsError> {
+    let undescribed = || WeightsError::Undescribed { file: file.source.clone() };
+    let Parts { model: Some(name), classes: None, preprocess: Some(preprocess), recipe } = file.parts.clone() else {
+        return Err(undescribed());
+    };
+    let model = TrainedModel::model_named(file, &name)?;
+    let (_, classes) = ends(model, file).map_err(|_| undescribed())?;
+    Ok(Metadata { model: name, classes: numbered(classes.ok_or_else(undescribed)?), preprocess, recipe })
+}
+
 /// A network on a device.
 pub struct Classifier<'a> {
     gpu: &'a Gpu,
     model: &'a Model,
-    predictor: Predictor,
+    /// For one picture at a time.
+    single: Option<Predictor>,
+    /// For [`BATCH`] at a time.
+    many: Option<Predictor>,
 }
 
 impl Classifier<'_> {
@@ -101,11 +118,29 @@ impl Classifier<'_> {
     }
 
     /// Names what pictures of any size show, in their order: they are framed and scaled as `nin-wgpu infer` does it.
+    ///
+    /// A picture alone costs a run of one. Among others its probabilities may differ in their last digits: kernels are chosen by
+    /// how much there is to do, and with them the order in which sums are added.
     pub fn classify(&mut self, pictures: &[Picture]) -> Result<Vec<Answer>, TrainError> {
         let &Preprocess { size: [height, width], channels, polarity, .. } = &self.model.trained.preprocess;
         let target = Target { height, width, channels, polarity };
         let images = pictures.iter().map(|picture| prepare(picture, &target)).collect::<Result<Vec<_>, _>>()?;
-        Ok(self.predictor.predict(self.gpu, &images)?.into_iter().map(|probabilities| self.answer(probabilities)).collect())
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        let gpu = self.gpu;
+        let probabilities = self.predictor(images.len())?.predict(gpu, &images)?;
+        Ok(probabilities.into_iter().map(|probabilities| self.answer(probabilities)).collect())
+    }
+
+    /// The network compiled for so many pictures.
+    fn predictor(&mut self, pictures: usize) -> Result<&mut Predictor, TrainError> {
+        let (place, batch) = if pictures == 1 { (&mut self.single, 1) } else { (&mut self.many, BATCH) };
+        match place {
+            Some(predictor) => Ok(predictor),
+            // As for a program that goes on using it: kernels for long runs.
+            None => Ok(place.insert(Predictor::new(self.gpu, &self.model.trained, batch, usize::MAX, Precision::F32)?)),
+        }
     }
 
     fn answer(&self, probabilities: Vec<f32>) -> Answer {
@@ -124,7 +159,9 @@ mod tests {
     fn a_file_that_does_not_say_what_it_is_is_refused() {
         assert_eq!(Model::embedded().unwrap().classes().len(), 10);
         let mut file = embedded::weights().unwrap();
-        file.metadata = None;
+        (file.metadata, file.parts.classes) = (None, None);
+        assert_eq!(Model::described(file.clone(), None).unwrap().classes()[9], "9");
+        file.parts.preprocess = None;
         assert!(matches!(Model::described(file, None), Err(WeightsError::Undescribed { .. })));
         let mut file = embedded::weights().unwrap();
         file.metadata.as_mut().unwrap().model = "vgg".into();

@@ -2,20 +2,21 @@
 
 use super::bench_kernels::{self, KernelArgs};
 use super::bench_report::{Report, text};
+use super::compute_args::ComputeArgs;
 use super::context::Context;
 use super::error::{Exit, Failure};
-use super::memory_args::{BatchSize, MemoryArgs};
+use super::memory_args::BatchSize;
 use super::model_args::{AdaptArgs, count, model};
 use super::table::{Align, Table};
 use super::trust::{Trusted, leave_out_wrong_units, trusted};
-use super::tuning::{TuneArgs, Workload};
+use super::tuning::Workload;
+use crate::errors::label;
 use crate::gpu::{Gpu, roofline};
 use crate::models::{Model, Purpose};
 use crate::train::bench::{BenchRequest, FirstRun, Mode, Spread, Steps, bench, first_runs, largest_batch_of};
-use crate::train::config::{Precision, TrainConfig};
+use crate::train::config::TrainConfig;
 use crate::train::plot::{SweepPoint, write_sweep};
 use crate::train::trainer::{model_options, training};
-use crate::weights::label;
 use clap::ValueEnum;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -47,9 +48,6 @@ pub struct Args {
     /// Steps to measure, after those that warm up [default: as many as take 5 seconds, from 5 to 1000]
     #[arg(long, value_name = "N", value_parser = count(1_000_000))]
     steps: Option<usize>,
-    /// Number format: f32, or mixed for activations and filters in 16 bits
-    #[arg(long, value_name = "KIND", default_value = "f32")]
-    precision: Precision,
     /// Measure also what the adapter reaches at best: multiply-adds in registers, copies between buffers
     #[arg(long)]
     roofline: bool,
@@ -67,9 +65,7 @@ pub struct Args {
     #[command(flatten)]
     kernels: KernelArgs,
     #[command(flatten)]
-    tune: TuneArgs,
-    #[command(flatten)]
-    memory: MemoryArgs,
+    compute: ComputeArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -96,12 +92,12 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         return bench_kernels::run(folder, &args.kernels, args.json, context);
     }
     let mut config = args.config()?;
-    let budget = args.memory.budget()?;
+    let budget = args.compute.memory.budget()?;
     if let Some(path) = &args.sweep {
         check_folder(path)?;
     }
     let mode = args.mode.into();
-    let mut gpu = args.tune.open_gpu(context, budget, true, |gpu| {
+    let mut gpu = args.compute.tune.open_gpu(context, budget, true, |gpu| {
         if args.batch_size == Some(BatchSize::Auto) {
             config.batch_size = largest_batch_of(gpu, args.model, &config, mode)?;
         }
@@ -230,7 +226,7 @@ impl Args {
         if let Some(BatchSize::Images(images)) = self.batch_size {
             config.batch_size = images;
         }
-        config.precision = self.precision;
+        config.precision = self.compute.precision();
         config.validate()?;
         Ok(config)
     }
@@ -248,7 +244,7 @@ impl Args {
             batch,
             max_pass: batch,
             training: training(config),
-            precision: self.precision,
+            precision: self.compute.precision(),
         }
     }
 }

@@ -3,10 +3,10 @@
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::table::{Align, Table};
+use crate::errors::label;
 use crate::gpu::tuner::folder::{FolderError, KernelFolder};
 use crate::gpu::tuner::search::{Event, Found, Outcome, SearchOptions, Searched, search};
 use crate::gpu::{AdapterDescription, Gpu};
-use crate::weights::label;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};

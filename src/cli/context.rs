@@ -131,7 +131,7 @@ impl Context {
 
     /// An error as one line on stderr, whatever the message holds.
     pub fn error(&self, message: &str) {
-        let message = crate::weights::one_line(message, 4000);
+        let message = crate::errors::one_line(message, 4000);
         stderr_line(&format!("{} {message}", self.stderr_paint.red("error:")));
     }
 
@@ -166,7 +166,7 @@ impl Context {
     pub fn planning_target(&self) -> Result<(Target, Option<String>), Failure> {
         match probe(self.device.as_deref()) {
             Ok((adapter, target)) => Ok((target, Some(adapter.name))),
-            Err(GpuError::NoAdapter) => Ok((Target::baseline(DeviceClass::Discrete), None)),
+            Err(GpuError::NoAdapter | GpuError::NoBackend { .. }) => Ok((Target::baseline(DeviceClass::Discrete), None)),
             Err(error) => Err(error.into()),
         }
     }

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::error::{Exit, Failure};
 use super::format;
 use super::table::{Align, Table};
-use crate::gpu::{AdapterDescription, GpuError, adapters};
+use crate::gpu::{AdapterDescription, adapters, no_adapter};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -51,7 +51,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         context.print_json(&found.iter().map(Entry::from).collect::<Vec<_>>())?;
     }
     if found.is_empty() {
-        return Err(GpuError::NoAdapter.into());
+        return Err(no_adapter().into());
     }
     if !args.json {
         context.print(&text(&found, context.is_verbose()))?;

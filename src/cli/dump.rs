@@ -1,14 +1,15 @@
 //! `nin-wgpu dump`: what the graph compiler makes of a model, as text that is stable from run to run.
 
+use super::compute_args::PrecisionArgs;
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::memory_args::MemoryArgs;
 use super::model_args::{ModelArgs, count};
+use crate::errors::label;
 use crate::kernels::{self, DeviceClass, Target};
 use crate::models::{CompiledNetwork, Purpose, compiled};
-use crate::train::config::{Precision, TrainConfig};
+use crate::train::config::TrainConfig;
 use crate::train::trainer::training;
-use crate::weights::label;
 use clap::{Subcommand, ValueEnum};
 use std::collections::BTreeMap;
 use std::fs;
@@ -53,9 +54,8 @@ struct ModelDump {
     /// The kind of device to choose kernels for
     #[arg(long, value_enum, default_value = "gpu")]
     class: Class,
-    /// Number format: f32, or mixed for activations and filters in 16 bits
-    #[arg(long, value_name = "KIND", default_value = "f32")]
-    precision: Precision,
+    #[command(flatten)]
+    format: PrecisionArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -90,7 +90,7 @@ impl ModelDump {
         let target = Target { memory_budget: self.memory.budget()?, ..Target::baseline(class) };
         let purpose = if self.train { Purpose::Train } else { Purpose::Infer { runs: 1 } };
         let training = training(&TrainConfig::defaults(self.model.model.name)?);
-        Ok(compiled(self.model.model, &options, self.batch_size, &training, &target, purpose, self.precision.compile_options())?)
+        Ok(compiled(self.model.model, &options, self.batch_size, &training, &target, purpose, self.format.precision.compile_options())?)
     }
 
     /// All memory, then the timeline of what is shared.

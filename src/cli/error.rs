@@ -2,13 +2,14 @@
 
 use crate::data::DataError;
 use crate::data::fetch::FetchError;
+use crate::errors::ErrorKind;
 use crate::gpu::GpuError;
 use crate::graph::GraphError;
 use crate::models::BuildError;
 use crate::passes::{AutodiffError, PlanError};
 use crate::train::config::ConfigError;
 use crate::train::{RunError, TrainError};
-use crate::weights::{ErrorKind, WeightsError};
+use crate::weights::WeightsError;
 use std::io;
 
 /// How a verb ended that did what it could and has said what there is to say.
@@ -140,8 +141,8 @@ fn of_kind(kind: ErrorKind) -> u8 {
 
 fn of_gpu(error: &GpuError) -> u8 {
     match error {
-        GpuError::NoAdapter | GpuError::NoMatch { .. } => NO_ADAPTER,
-        GpuError::Setting { .. } => USAGE,
+        GpuError::NoAdapter | GpuError::NoBackend { .. } | GpuError::NoMatch { .. } => NO_ADAPTER,
+        GpuError::Setting(_) => USAGE,
         GpuError::DeviceLost(_) => DEVICE_LOST,
         GpuError::OutOfMemory(_) | GpuError::OverLimit { .. } | GpuError::OverBudget { .. } | GpuError::MissingFeature { .. } => {
             OUT_OF_MEMORY

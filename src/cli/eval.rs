@@ -1,18 +1,18 @@
 //! `nin-wgpu eval`: loss, accuracy and confusions of weights on a data set.
 
+use super::compute_args::ComputeArgs;
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::format;
-use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
 use super::table::{Align, Table};
 use super::trust::trusted;
-use super::tuning::{TuneArgs, Workload};
+use super::tuning::Workload;
 use super::weights_args::WeightsArgs;
 use crate::data::{self, Dataset, OpenOptions, Split};
 use crate::models::{Purpose, Training};
-use crate::train::config::{Precision, TrainConfig};
+use crate::train::config::TrainConfig;
 use crate::train::fit::VAL_SPLIT;
 use crate::train::predict::{Evaluation, predictions};
 use crate::train::trained::TrainedModel;
@@ -48,13 +48,8 @@ pub struct Args {
     /// Images in a batch
     #[arg(long, value_name = "B", default_value = "128", value_parser = count(1 << 16))]
     batch_size: usize,
-    /// Number format: f32, or mixed for activations and filters in 16 bits
-    #[arg(long, value_name = "KIND", default_value = "f32")]
-    precision: Precision,
     #[command(flatten)]
-    tune: TuneArgs,
-    #[command(flatten)]
-    memory: MemoryArgs,
+    compute: ComputeArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -86,7 +81,7 @@ struct Report<'a> {
 
 /// Measures the weights and prints the result.
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let budget = args.memory.budget()?;
+    let budget = args.compute.memory.budget()?;
     let ready = args.weights.load(context)?;
     let split = Split::from(args.split);
     let dataset = open(args, split, &ready)?;
@@ -101,7 +96,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 
     let batch = args.batch_size.min(source.len());
     let TrainedModel { model, options, .. } = &ready;
-    let mut gpu = args.tune.open_gpu(context, budget, false, |_| {
+    let mut gpu = args.compute.tune.open_gpu(context, budget, false, |_| {
         Ok(Workload {
             model,
             options: options.clone(),
@@ -109,10 +104,10 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             batch,
             max_pass: batch,
             training: Training::default(),
-            precision: args.precision,
+            precision: args.compute.precision(),
         })
     })?;
-    let precision = trusted(&mut gpu, args.precision, false, context)?.precision;
+    let precision = trusted(&mut gpu, args.compute.precision(), false, context)?.precision;
     let counter = Counter::new(context, source.len());
     let predictions = predictions(&gpu, &ready, source, batch, precision, &mut |done| counter.set(done))?;
     let evaluation = Evaluation::of(&predictions, options.classes);

@@ -3,9 +3,9 @@
 //! Pictures are decoded, answered and forgotten a batch at a time, so memory does not grow with their number. One
 //! that cannot be read gets its error; the others still answer.
 
+use super::compute_args::ComputeArgs;
 use super::context::{Context, OpenedGpu, Paint};
 use super::error::{Exit, Failure};
-use super::memory_args::MemoryArgs;
 use super::model_args::count;
 use super::progress::Counter;
 use super::trust::trusted;
@@ -14,11 +14,11 @@ use super::weights_args::WeightsArgs;
 use crate::data::DataError;
 use crate::data::framing::{Target, prepare};
 use crate::data::inputs::{Input, expand};
+use crate::errors::one_line;
 use crate::models::{Purpose, Training};
 use crate::train::config::Precision;
 use crate::train::predict::Predictor;
 use crate::train::trained::TrainedModel;
-use crate::weights::one_line;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -38,13 +38,8 @@ pub struct Args {
     /// Most likely classes to name [default: 3, with --json 5]
     #[arg(long, value_name = "K", value_parser = count(1_000_000))]
     topk: Option<usize>,
-    /// Number format: f32, or mixed for activations and filters in 16 bits
-    #[arg(long, value_name = "KIND", default_value = "f32")]
-    precision: Precision,
     #[command(flatten)]
-    tune: TuneArgs,
-    #[command(flatten)]
-    memory: MemoryArgs,
+    compute: ComputeArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -91,7 +86,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if asked.is_empty() {
         return Err(Failure::Usage(format!("{}: there are no pictures here", args.images.join(" "))));
     }
-    let memory_budget = args.memory.budget()?;
+    let memory_budget = args.compute.memory.budget()?;
     let weights = args.weights.load(context)?;
     let topk = args.topk();
     let class_width = weights.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0).min(NAME_WIDTH);
@@ -102,10 +97,10 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 
     let mut device = Device {
         context,
-        tune: args.tune,
+        tune: args.compute.tune,
         weights: &weights,
         pictures: asked.len(),
-        precision: args.precision,
+        precision: args.compute.precision(),
         memory_budget,
         opened: None,
     };

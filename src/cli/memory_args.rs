@@ -1,10 +1,8 @@
 //! `--memory-budget` and `--batch-size auto`.
 
 use super::error::Failure;
+use crate::variables;
 use std::str::FromStr;
-
-/// The environment's form of `--memory-budget`.
-const BUDGET_VARIABLE: &str = "NIN_WGPU_MEMORY_BUDGET";
 
 /// How much device memory to use.
 #[derive(clap::Args, Default)]
@@ -20,12 +18,8 @@ impl MemoryArgs {
         if let Some(ByteSize(bytes)) = self.memory_budget {
             return Ok(Some(bytes));
         }
-        let text = std::env::var_os(BUDGET_VARIABLE).unwrap_or_default();
-        let text = text.to_string_lossy();
-        if text.trim().is_empty() {
-            return Ok(None);
-        }
-        let size: ByteSize = text.parse().map_err(|error| Failure::Usage(format!("{BUDGET_VARIABLE}={text}: {error}")))?;
+        let Some(text) = variables::MEMORY_BUDGET.value().filter(|text| !text.trim().is_empty()) else { return Ok(None) };
+        let size: ByteSize = text.parse().map_err(|error| Failure::Usage(format!("{}={text}: {error}", variables::MEMORY_BUDGET.name)))?;
         Ok(Some(size.0))
     }
 }

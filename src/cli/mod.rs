@@ -7,6 +7,7 @@ mod bench;
 mod bench_kernels;
 mod bench_report;
 mod check;
+mod compute_args;
 mod context;
 mod dashboard;
 mod data;
@@ -36,9 +37,12 @@ mod tuning;
 mod weights_args;
 mod worker;
 
+use crate::gpu::GpuError;
+use crate::variables;
 use clap::{Parser, Subcommand};
 use context::{Context, Verbosity};
 use error::{Exit, Failure};
+use memory_args::MemoryArgs;
 use std::process::ExitCode;
 
 /// Shown under `--help`.
@@ -135,6 +139,10 @@ fn run() -> u8 {
         _ => Verbosity::Normal,
     };
     let context = Context::new(device, verbosity);
+    if let Err(failure) = check_environment(&cli.verb, &context) {
+        context.error(&failure.to_string());
+        return failure.code();
+    }
     match dispatch(&cli.verb, &context) {
         Ok(exit) => exit.code(),
         Err(failure) => {
@@ -144,6 +152,19 @@ fn run() -> u8 {
             failure.code()
         }
     }
+}
+
+/// Refuses variables of the environment with values that mean nothing, and says which ones are none.
+fn check_environment(verb: &Verb, context: &Context) -> Result<(), Failure> {
+    variables::check().map_err(GpuError::from)?;
+    MemoryArgs::default().budget()?;
+    // Whoever started a worker has said it.
+    if !matches!(verb, Verb::TuneWorker | Verb::ProofWorker) {
+        for (name, nearest) in variables::unknown() {
+            context.note(&format!("note: {name} is no variable of this program and does nothing; is {nearest} meant?"));
+        }
+    }
+    Ok(())
 }
 
 fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
@@ -175,7 +196,7 @@ fn install_panic_hook() {
             let file = std::path::Path::new(place.file()).file_name().unwrap_or_default();
             format!(" ({}:{})", file.to_string_lossy(), place.line())
         });
-        let message = crate::weights::one_line(message, 1000);
+        let message = crate::errors::one_line(message, 1000);
         dashboard::screen::leave();
         context::stderr_line(&format!("error: internal error: {message}{place}; this is a fault of nin-wgpu, please report it"));
     }));

@@ -3,11 +3,11 @@
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::progress::Counter;
+use crate::errors::label;
 use crate::gpu::Gpu;
 use crate::train::predict::Prediction;
 use crate::train::run_dir::RunDir;
 use crate::train::{TrainError, report};
-use crate::weights::label;
 use std::path::PathBuf;
 
 /// Arguments of the verb.

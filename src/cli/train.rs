@@ -11,13 +11,14 @@ use super::report;
 use super::train_args::Args;
 use super::trust::trusted;
 use super::tuning::{Level, TuneArgs, Workload};
+use crate::errors::{label, one_line};
 use crate::gpu::GpuError;
 use crate::models::{Model, Purpose};
 use crate::train::TrainError;
 use crate::train::recovery;
 use crate::train::run_dir::RunDir;
 use crate::train::trainer::{TrainOutcome, TrainRequest, model_options, training};
-use crate::weights::{label, one_line};
+use crate::variables;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -106,7 +107,7 @@ fn request(args: &Args) -> Result<TrainRequest, Failure> {
             let saved = RunDir::open(folder)?.read_config()?;
             args.check_resumed(&saved)?;
             let mut config = saved;
-            args.apply_saving(&mut config);
+            args.apply_resumable(&mut config);
             config
         }
         None => args.resolve()?,
@@ -134,12 +135,8 @@ fn request(args: &Args) -> Result<TrainRequest, Failure> {
 
 /// The updates that `NIN_WGPU_LOSE_DEVICE_AT` lists.
 fn lose_device_at() -> Result<Vec<u64>, GpuError> {
-    const NAME: &str = "NIN_WGPU_LOSE_DEVICE_AT";
-    let Some(value) = std::env::var_os(NAME).filter(|value| !value.is_empty()) else { return Ok(Vec::new()) };
-    let value = value.to_string_lossy().into_owned();
-    let updates = value.split(',').map(|number| number.trim().parse());
-    let wanted = "a list of updates, counted from 0, such as 7 or 7,30";
-    updates.collect::<Result<_, _>>().map_err(|_| GpuError::Setting { name: NAME, value, wanted })
+    let value = variables::LOSE_DEVICE_AT.checked()?.unwrap_or_default();
+    Ok(value.split(',').filter_map(|number| number.trim().parse().ok()).collect())
 }
 
 /// The command as typed, for the run's folder.

@@ -29,7 +29,7 @@ pub struct Args {
     /// All settings from a recipe: a name that `recipes` lists, or a TOML file such as the config.toml of a run
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
     pub recipe: Option<String>,
-    /// The data set: mnist, fashion-mnist, cifar10, cifar100, svhn, or a folder
+    /// The data set: mnist, fashion-mnist, cifar10, cifar100, svhn, or a folder; beside --resume, where it has moved to
     #[arg(long, value_name = "D", required_unless_present_any = ["resume", "recipe"])]
     pub data: Option<String>,
     /// Where named data sets are looked for first
@@ -101,7 +101,7 @@ pub struct Args {
     /// Layers and blocks that stay as they are, by the paths that `summary` lists
     #[arg(long, value_name = "PATH[,PATH]", value_delimiter = ',', help_heading = "Model")]
     pub freeze: Option<Vec<String>>,
-    /// Passes over the training images
+    /// Passes over the training images; beside --resume, of the whole run, where its schedule does not depend on their number
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub epochs: Option<u32>,
     /// Images in a batch, or auto: as many as run in one pass within --memory-budget, or within 2 GiB without one. What is
@@ -195,6 +195,9 @@ struct Change<'a> {
     apply: Box<dyn Fn(&mut TrainConfig) + 'a>,
 }
 
+/// Flags that may change the configuration of a run to resume.
+const RESUMABLE: [&str; 3] = ["--data", "--data-dir", "--epochs"];
+
 impl Args {
     /// The configuration of a new run: the model's defaults with what was given.
     pub fn resolve(&self) -> Result<TrainConfig, Failure> {
@@ -226,7 +229,8 @@ impl Args {
         Follow { channels: is_new && self.in_channels.is_none(), normalisation: is_new && self.mean.is_none() && self.std.is_none() }
     }
 
-    /// Checks the flags given beside `--resume`: they may repeat the run's configuration, not change it.
+    /// Checks the flags given beside `--resume`: they may repeat the run's configuration, and change where its data lies, how
+    /// many epochs it has and when it is saved.
     pub fn check_resumed(&self, saved: &TrainConfig) -> Result<(), Failure> {
         if let (Some(out), Some(resume)) = (&self.out, &self.resume)
             && out != resume
@@ -236,7 +240,7 @@ impl Args {
         if self.tune.tune.is_some() {
             return Err(Failure::Usage("--tune and --resume: a run goes on with the kernels in its config.toml; leave --tune out".into()));
         }
-        for change in self.changes() {
+        for change in self.changes().into_iter().filter(|change| !RESUMABLE.contains(&change.flag)) {
             let mut changed = saved.clone();
             (change.apply)(&mut changed);
             if changed != *saved {
@@ -249,8 +253,16 @@ impl Args {
         Ok(())
     }
 
-    /// When and what to save does not change what is learned: it may differ from the run to resume.
-    pub fn apply_saving(&self, config: &mut TrainConfig) {
+    /// Changes the configuration of a run to resume by the flags that may.
+    pub fn apply_resumable(&self, config: &mut TrainConfig) {
+        for change in self.changes().into_iter().filter(|change| RESUMABLE.contains(&change.flag)) {
+            (change.apply)(config);
+        }
+        self.apply_saving(config);
+    }
+
+    /// When and what to save does not change what is learned.
+    fn apply_saving(&self, config: &mut TrainConfig) {
         config.checkpoint_every = self.checkpoint_every.unwrap_or(config.checkpoint_every);
         config.keep = self.keep.unwrap_or(config.keep);
     }
@@ -540,9 +552,13 @@ mod tests {
         let resumed = parse("--resume r --checkpoint-every 1h --keep 2");
         assert!(resumed.check_resumed(&saved).is_ok());
         let mut config = saved.clone();
-        resumed.apply_saving(&mut config);
+        resumed.apply_resumable(&mut config);
         assert_eq!((config.checkpoint_every.to_string(), config.keep, config.hash()), ("1h".into(), 2, saved.hash()));
         assert!(parse("--resume r --out r --model nin --data d --lr 0.5").check_resumed(&saved).is_ok());
+        let moved = parse("--resume r --data e --data-dir f --epochs 40");
+        assert!(moved.check_resumed(&saved).is_ok());
+        moved.apply_resumable(&mut config);
+        assert_eq!((config.data.as_str(), config.data_dir, config.epochs, config.keep), ("e", Some("f".into()), 40, 2));
         for (line, flag) in [
             ("--resume r --lr 0.25", "--lr"),
             ("--resume r --model nin-cifar", "--model"),

@@ -7,10 +7,10 @@ use super::context::{Context, OpenedGpu};
 use super::error::Failure;
 use super::proof_worker::{Job, Said, VERB};
 use super::worker::{self, Ended};
+use crate::errors::one_line;
 use crate::gpu::{HalfFault, HalfProof, keep_half, known_half, prove_storage};
 use crate::kernels::MatrixUnits;
 use crate::train::config::Precision;
-use crate::weights::one_line;
 use std::process::ExitStatus;
 use std::time::Duration;
 

@@ -1,16 +1,17 @@
 //! `nin-wgpu tune`: measures ahead of time which kernels are fastest on the adapter for a model.
 
+use super::compute_args::PrecisionArgs;
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::format;
 use super::model_args::{AdaptArgs, count, model};
 use super::table::{Align, Table};
 use super::tuning::{Workload, default_budget, measure, open_cache};
+use crate::errors::label;
 use crate::gpu::tuner::{Finding, Posed, Tried, TuningCache};
 use crate::models::{Model, Purpose};
 use crate::train::config::{Precision, TrainConfig};
 use crate::train::trainer::training;
-use crate::weights::label;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -33,9 +34,8 @@ pub struct Args {
     /// What the model is tuned for
     #[arg(long, value_enum, default_value = "train")]
     mode: ModeName,
-    /// Number format: f32, mixed
-    #[arg(long, value_name = "KIND", default_value = "f32")]
-    precision: Precision,
+    #[command(flatten)]
+    format: PrecisionArgs,
     /// Images in a batch [default: as the model's recipe]
     #[arg(long, value_name = "B", value_parser = count(1 << 20))]
     batch_size: Option<usize>,
@@ -126,7 +126,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         model: args.model.name,
         mode: if args.mode == ModeName::Train { "train" } else { "infer" },
         batch_size: workload.batch,
-        precision: args.precision,
+        precision: args.format.precision,
         seconds: started.elapsed().as_secs_f64(),
         cache: label(cache.path()),
         problems: posed.iter().map(|posed| Entry::new(posed, cache.get(&posed.problem))).collect(),
@@ -148,7 +148,15 @@ impl Args {
             ModeName::Infer => Purpose::Infer { runs: usize::MAX },
         };
         let options = self.adapt.apply(&self.model.defaults);
-        Ok(Workload { model: self.model, options, purpose, batch, max_pass: batch, training: training(&recipe), precision: self.precision })
+        Ok(Workload {
+            model: self.model,
+            options,
+            purpose,
+            batch,
+            max_pass: batch,
+            training: training(&recipe),
+            precision: self.format.precision,
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::gpu::cache_dir;
 use crate::gpu::tuner::{Finding, Identity, TuneOptions, TuningCache, faults, tune};
 use crate::graph::Lowered;
 use crate::kernels::Problem;
+use crate::variables;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
@@ -45,7 +46,7 @@ pub fn run(context: &Context) -> Result<Exit, Failure> {
     watchdog.disarm();
 
     let plant = |rules: &Lowered| faults::planted(rules, faults::Stall::MINUTES);
-    let plants_faults = std::env::var_os("NIN_WGPU_TUNE_FAULTS").is_some_and(|value| value == "1");
+    let plants_faults = variables::TUNE_FAULTS.is_on();
     let options = TuneOptions {
         budget,
         watchdog: Some(&watchdog),

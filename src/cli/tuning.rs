@@ -7,12 +7,12 @@ use super::context::{Context, OpenedGpu};
 use super::error::Failure;
 use super::tune_worker::{Job, VERB};
 use super::worker;
+use crate::errors::{label, one_line};
 use crate::gpu::tuner::{Identity, Posed, TuneOptions, TuningCache, problems};
 use crate::gpu::{Gpu, cache_dir};
 use crate::kernels::Problem;
 use crate::models::{InputOptions, Model, ModelOptions, Purpose, Training, compile};
 use crate::train::config::Precision;
-use crate::weights::{label, one_line};
 use clap::ValueEnum;
 use std::time::{Duration, Instant};
 

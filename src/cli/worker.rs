@@ -5,8 +5,8 @@
 //! output; one of those asks to be ended.
 
 use super::context::Context;
+use crate::errors::one_line;
 use crate::gpu::tuner::Watchdog;
-use crate::weights::one_line;
 use serde::Serialize;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};

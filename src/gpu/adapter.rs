@@ -2,6 +2,7 @@
 
 use super::{GpuError, cores, llvmpipe, spirv};
 use crate::kernels::{DeviceClass, LITTLE_WORK, MatrixUnits, Target, texture_bytes};
+use crate::variables;
 use wgpu::{Adapter, Backend, DeviceType};
 
 /// An adapter as `nin-wgpu devices` shows it.
@@ -36,11 +37,9 @@ pub(super) fn enumerate() -> Vec<Adapter> {
     // GL is asked only where nothing better answers: its drivers offer the same devices with tighter limits, and
     // asking them costs start-up time.
     let native = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-    let mut found = match wgpu::Backends::from_env() {
-        Some(chosen) => enumerate_backends(chosen),
-        None => enumerate_backends(native),
-    };
-    if found.is_empty() && wgpu::Backends::from_env().is_none() {
+    let chosen = variables::BACKEND.value().map(|names| wgpu::Backends::from_comma_list(&names));
+    let mut found = enumerate_backends(chosen.unwrap_or(native));
+    if found.is_empty() && chosen.is_none() {
         found = enumerate_backends(wgpu::Backends::GL);
     }
     found.retain(|a| a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
@@ -58,12 +57,12 @@ fn enumerate_backends(backends: wgpu::Backends) -> Vec<Adapter> {
 
 /// Adapter `spec`: an index, a backend, or part of a name; without one `WGPU_ADAPTER_NAME`, else the most powerful.
 pub(super) fn choose(spec: Option<&str>) -> Result<(usize, Adapter), GpuError> {
+    variables::check()?;
     let found = enumerate();
     if found.is_empty() {
-        return Err(GpuError::NoAdapter);
+        return Err(no_adapter());
     }
-    let from_env = std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty());
-    let Some(spec) = spec.map(str::to_string).or(from_env) else {
+    let Some(spec) = spec.map(str::to_string).or_else(|| variables::ADAPTER_NAME.value()) else {
         return found.into_iter().enumerate().next().ok_or(GpuError::NoAdapter);
     };
     let wanted = spec.to_lowercase();
@@ -80,6 +79,19 @@ pub(super) fn choose(spec: Option<&str>) -> Result<(usize, Adapter), GpuError> {
         .enumerate()
         .find(|(index, adapter)| matches(*index, adapter))
         .ok_or_else(|| GpuError::NoMatch { spec, available: available.join(", ") })
+}
+
+/// Why there is no adapter at all.
+pub fn no_adapter() -> GpuError {
+    let available = wgpu::Instance::enabled_backend_features();
+    match variables::BACKEND.value() {
+        Some(value) if !wgpu::Backends::from_comma_list(&value).intersects(available) => {
+            let known = [Backend::Vulkan, Backend::Metal, Backend::Dx12, Backend::Gl];
+            let names: Vec<&str> = known.into_iter().filter(|b| available.contains((*b).into())).map(backend_name).collect();
+            GpuError::NoBackend { value, available: names.join(", ") }
+        }
+        _ => GpuError::NoAdapter,
+    }
 }
 
 pub(super) fn describe(index: usize, adapter: &Adapter) -> AdapterDescription {
@@ -125,7 +137,7 @@ fn matrix_units(adapter: &Adapter, limits: &wgpu::Limits, has_f16: bool) -> (Mat
     if !has_f16 || limits.max_compute_workgroup_storage_size < MATRIX_WORKGROUP_BYTES {
         return (MatrixUnits::None, false);
     }
-    let switch = std::env::var("NIN_WGPU_MATRIX_UNITS").unwrap_or_default();
+    let switch = variables::MATRIX_UNITS.value().unwrap_or_default();
     match switch.as_str() {
         "off" => return (MatrixUnits::None, false),
         "emulated" => return (MatrixUnits::Emulated, false),
@@ -159,7 +171,7 @@ fn units_of(listed: &[wgpu::CooperativeMatrixProperties], lanes: [u32; 2], with_
 /// What a device of the adapter is opened with: all it can do and those features of `wanted` that it has, or WebGPU's defaults
 /// and no features where `NIN_WGPU_DEFAULT_LIMITS=1`.
 pub(super) fn limits_and_features(adapter: &Adapter, wanted: wgpu::Features) -> (wgpu::Limits, wgpu::Features) {
-    if std::env::var_os("NIN_WGPU_DEFAULT_LIMITS").is_some_and(|v| v == "1") {
+    if variables::DEFAULT_LIMITS.is_on() {
         return (wgpu::Limits::default(), wgpu::Features::empty());
     }
     let limits = adapter.limits();
@@ -172,7 +184,7 @@ pub(super) fn limits_and_features(adapter: &Adapter, wanted: wgpu::Features) -> 
 /// What decides over the SPIR-V of a device opened with these features, where it takes SPIR-V: on Vulkan, unless
 /// `NIN_WGPU_SPIRV=wgpu` leaves making it to wgpu.
 pub(super) fn spirv_device(adapter: &Adapter, features: wgpu::Features) -> Option<spirv::Device> {
-    if !features.contains(wgpu::Features::PASSTHROUGH_SHADERS) || std::env::var_os("NIN_WGPU_SPIRV").is_some_and(|v| v == "wgpu") {
+    if !features.contains(wgpu::Features::PASSTHROUGH_SHADERS) || variables::SPIRV.value().as_deref() == Some("wgpu") {
         return None;
     }
     Some(spirv::Device {
@@ -219,11 +231,11 @@ pub fn probe(device: Option<&str>) -> Result<(AdapterDescription, Target), GpuEr
 
 /// The facts that kernels are chosen by, on a device opened with these limits and features.
 pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::Features, class: Option<DeviceClass>) -> Target {
-    let class = match (class, std::env::var("NIN_WGPU_KERNELS").as_deref(), adapter.get_info().device_type) {
+    let class = match (class, variables::KERNELS.value().as_deref(), adapter.get_info().device_type) {
         (Some(class), ..) => class,
-        (None, Ok("cpu"), _) => DeviceClass::Cpu,
-        (None, Ok("integrated"), _) => DeviceClass::Integrated,
-        (None, Ok("discrete"), _) => DeviceClass::Discrete,
+        (None, Some("cpu"), _) => DeviceClass::Cpu,
+        (None, Some("integrated"), _) => DeviceClass::Integrated,
+        (None, Some("discrete"), _) => DeviceClass::Discrete,
         (_, _, DeviceType::Cpu) => DeviceClass::Cpu,
         (_, _, DeviceType::DiscreteGpu | DeviceType::VirtualGpu) => DeviceClass::Discrete,
         (_, _, DeviceType::IntegratedGpu | DeviceType::Other) => DeviceClass::Integrated,

@@ -1,5 +1,6 @@
 //! Where the program keeps what it can compute again.
 
+use crate::variables;
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,11 +12,11 @@ pub fn cache_dir() -> Option<PathBuf> {
 }
 
 fn cache_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    if variable("NIN_WGPU_NO_CACHE").is_some_and(|value| value == "1") {
+    if variable(variables::NO_CACHE.name).is_some_and(|value| value == "1") {
         return None;
     }
     let path = |name| variable(name).map(PathBuf::from);
-    if let Some(own) = path("NIN_WGPU_CACHE_DIR") {
+    if let Some(own) = path(variables::CACHE_DIR.name) {
         return Some(own);
     }
     let system = if cfg!(windows) {

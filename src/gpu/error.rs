@@ -1,5 +1,7 @@
 //! What can go wrong between the program and an adapter.
 
+use crate::variables::Invalid;
+
 /// A failure of the adapter, its driver or its memory.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum GpuError {
@@ -14,16 +16,17 @@ pub enum GpuError {
         /// Names of the adapters there are.
         available: String,
     },
-    /// A variable of the environment has a value that means nothing.
-    #[error("{name}={value} is not {wanted}")]
-    Setting {
-        /// The variable.
-        name: &'static str,
-        /// Its value.
+    /// `WGPU_BACKEND` leaves only backends that this system does not have.
+    #[error("WGPU_BACKEND={value}: this system has no such backend, only {available}; name one of those or unset it")]
+    NoBackend {
+        /// The variable's value.
         value: String,
-        /// What it takes.
-        wanted: &'static str,
+        /// The backends there are.
+        available: String,
     },
+    /// A variable of the environment has a value that means nothing.
+    #[error(transparent)]
+    Setting(#[from] Invalid),
     /// The device disappeared (driver reset, unplugged, watchdog).
     #[error("the device was lost: {0}. Work up to the last checkpoint is kept; run again with --resume")]
     DeviceLost(String),

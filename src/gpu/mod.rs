@@ -25,7 +25,7 @@ mod timing;
 pub mod tuner;
 pub mod verify;
 
-pub use adapter::{AdapterDescription, adapters, probe};
+pub use adapter::{AdapterDescription, adapters, no_adapter, probe};
 pub use buffers::{Buffers, DeviceBuffer};
 pub use cache_dir::cache_dir;
 pub use device::{Gpu, OpenOptions, STAGING_BYTES};

@@ -8,6 +8,7 @@
 //! programs that are nothing even to a slow GPU are never measured.
 
 use super::{Gpu, GpuError};
+use crate::variables;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Seconds that a submission should not exceed on a GPU.
@@ -28,13 +29,8 @@ pub(super) fn longest_submission(kind: wgpu::DeviceType) -> Option<f64> {
 
 /// What `NIN_WGPU_SUBMIT_MS` says, if it is there: a limit in milliseconds for any device, or 0 for none.
 pub(super) fn longest_submission_from_env() -> Result<Option<Option<f64>>, GpuError> {
-    const NAME: &str = "NIN_WGPU_SUBMIT_MS";
-    let Some(value) = std::env::var_os(NAME).filter(|value| !value.is_empty()) else { return Ok(None) };
-    let value = value.to_string_lossy().into_owned();
-    match value.parse::<f64>() {
-        Ok(limit) if limit >= 0.0 && limit.is_finite() => Ok(Some((limit > 0.0).then_some(limit / 1e3))),
-        _ => Err(GpuError::Setting { name: NAME, value, wanted: "a number of milliseconds, or 0 for submissions of any length" }),
-    }
+    let limit = variables::SUBMIT_MS.checked()?.and_then(|value| value.parse::<f64>().ok());
+    Ok(limit.map(|limit| (limit > 0.0).then_some(limit / 1e3)))
 }
 
 /// Bind group 1 of every kernel: where a part of a dispatch begins.

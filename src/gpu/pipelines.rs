@@ -3,6 +3,7 @@
 use super::buffers::TEXTURE_FORMAT;
 use super::{Gpu, GpuError, spirv};
 use crate::kernels::{BindingKind, Kernel};
+use crate::variables;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
@@ -124,7 +125,7 @@ impl Gpu {
 
     /// Reads the shader of a kernel.
     fn shader(&self, kernel: &Kernel) -> Result<Shader, GpuError> {
-        let with_checks = std::env::var_os("NIN_WGPU_SHADER_CHECKS").is_some_and(|v| v == "1");
+        let with_checks = variables::SHADER_CHECKS.is_on();
         if self.spirv.is_some() && !with_checks {
             let parsed = spirv::parse(kernel.module, kernel.source).map_err(|why| failed(kernel.module, &why))?;
             return Ok(Shader::Parsed(Arc::new(parsed)));

@@ -9,6 +9,7 @@ use crate::kernels::{Choice, Choices, MatrixUnits, Problem, Target};
 use crate::ops::REGISTRY;
 use crate::ops::conv2d::{Direction, ShapeCase, Task, exact_half_case, real_case};
 use crate::shape::{Element, Window};
+use crate::variables;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,18 +61,12 @@ pub enum HalfFault {
 impl HalfFault {
     /// The one that the environment asks for.
     pub fn planted() -> Result<Option<Self>, GpuError> {
-        const NAME: &str = "NIN_WGPU_HALF_FAULT";
-        match std::env::var(NAME).unwrap_or_default().as_str() {
-            "" => Ok(None),
-            "matrix_units" => Ok(Some(Self::MatrixUnits)),
-            "storage" => Ok(Some(Self::Storage)),
-            "matrix_units_crash" => Ok(Some(Self::MatrixUnitsCrash)),
-            "matrix_units_hang" => Ok(Some(Self::MatrixUnitsHang)),
-            other => {
-                let wanted = "matrix_units, matrix_units_crash, matrix_units_hang or storage";
-                Err(GpuError::Setting { name: NAME, value: other.into(), wanted })
-            }
-        }
+        Ok(variables::HALF_FAULT.checked()?.map(|value| match value.as_str() {
+            "storage" => Self::Storage,
+            "matrix_units_crash" => Self::MatrixUnitsCrash,
+            "matrix_units_hang" => Self::MatrixUnitsHang,
+            _ => Self::MatrixUnits,
+        }))
     }
 }
 

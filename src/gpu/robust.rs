@@ -7,22 +7,16 @@
 //! that somebody else has created from them.
 
 use super::GpuError;
-
-/// The variable that asks for it.
-const NAME: &str = "NIN_WGPU_ROBUST_ACCESS";
+use crate::variables;
 
 /// Whether devices are opened as wgpu opens them: `NIN_WGPU_ROBUST_ACCESS=off` leaves robust buffer access out.
 pub(super) fn is_wanted() -> Result<bool, GpuError> {
-    match std::env::var(NAME).unwrap_or_default().as_str() {
-        "" | "on" => Ok(true),
-        "off" => Ok(false),
-        other => Err(GpuError::Setting { name: NAME, value: other.into(), wanted: "on or off" }),
-    }
+    Ok(variables::ROBUST_ACCESS.checked()?.as_deref() != Some("off"))
 }
 
 /// Why there is none without on this adapter.
 fn refused(why: impl std::fmt::Display) -> GpuError {
-    GpuError::Refused(format!("{NAME}=off: {why}"))
+    GpuError::Refused(format!("{}=off: {why}", variables::ROBUST_ACCESS.name))
 }
 
 /// Opens a device as `adapter.request_device` does, without robust buffer access. Fails on other backends than Vulkan.

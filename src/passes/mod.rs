@@ -27,6 +27,7 @@ pub use schedule::{Arena, BufferRole, Pass, Region, Schedule, ScheduledDispatch,
 
 use crate::graph::{Graph, ValueId};
 use crate::kernels::Target;
+use crate::variables;
 
 /// How to compile. Results depend on the precision; the other switches are for diagnosis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +51,8 @@ impl Default for CompileOptions {
 impl CompileOptions {
     /// Single precision with everything on, but for what `NIN_WGPU_NO_FUSION=1` and `NIN_WGPU_NO_PLANNER=1` switch off.
     pub fn from_env() -> Self {
-        let is_on = |name: &str| std::env::var_os(name).is_some_and(|v| v == "1");
-        let plan = PlanOptions { share: !is_on("NIN_WGPU_NO_PLANNER") };
-        CompileOptions { fuse: !is_on("NIN_WGPU_NO_FUSION"), plan, ..Default::default() }
+        let plan = PlanOptions { share: !variables::NO_PLANNER.is_on() };
+        CompileOptions { fuse: !variables::NO_FUSION.is_on(), plan, ..Default::default() }
     }
 }
 

@@ -16,9 +16,10 @@ use super::config::TrainConfig;
 use super::error::RunError;
 use super::progress::Progress;
 use crate::digest::{HashingWriter, file_sha256, hex};
+use crate::errors::{label, one_line};
 use crate::ops::LossScale;
 use crate::shape::Element;
-use crate::weights::{self, Encoder, NamedTensor, PARTIAL, label, one_line, replace_file};
+use crate::weights::{self, Encoder, NamedTensor, PARTIAL, replace_file};
 
 const MANIFEST: &str = "manifest.json";
 /// Raised when the meaning of a field changes.

@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::interval::CheckpointInterval;
 use crate::digest::hex;
+use crate::errors::ErrorKind;
 use crate::kernels::Choices;
-use crate::weights::{ErrorKind, MAX_CHANNELS, MAX_SIDE, MOST_WHITENED_VALUES};
+use crate::weights::{MAX_CHANNELS, MAX_SIDE, MOST_WHITENED_VALUES};
 
 mod choices;
 

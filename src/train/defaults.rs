@@ -26,20 +26,6 @@ impl TrainConfig {
     }
 }
 
-/// Mean and standard deviation per channel of a named data set's training images, for pixels in
-/// [0, 1]; the commonly published figures.
-pub fn normalisation_of(data: &str) -> Option<(Vec<f64>, Vec<f64>)> {
-    let (mean, std): (&[f64], &[f64]) = match data {
-        "mnist" => (&[0.1307], &[0.3081]),
-        "fashion-mnist" => (&[0.2860], &[0.3530]),
-        "cifar10" => (&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616]),
-        "cifar100" => (&[0.5071, 0.4865, 0.4409], &[0.2673, 0.2564, 0.2762]),
-        "svhn" => (&[0.4377, 0.4438, 0.4728], &[0.1980, 0.2010, 0.1970]),
-        _ => return None,
-    };
-    Some((mean.to_vec(), std.to_vec()))
-}
-
 /// Dive into Deep Learning, section 8.3: plain SGD at 0.1, no normalisation, no augmentation.
 fn d2l(model: &str) -> TrainConfig {
     TrainConfig {
@@ -160,7 +146,7 @@ fn small(base: TrainConfig) -> TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::ErrorKind;
+    use crate::errors::ErrorKind;
 
     #[test]
     fn defaults_are_valid_and_survive_toml() {

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use crate::weights::{ErrorKind, WeightsError, label};
+use crate::errors::{ErrorKind, label};
+use crate::weights::WeightsError;
 
 /// Why a run folder, its configuration, metrics or checkpoint could not be used. Each message is
 /// one line that names the path and says what to do.
@@ -14,6 +15,26 @@ pub enum RunError {
     Occupied {
         /// The folder or file.
         path: String,
+    },
+
+    /// Another process trains in the folder.
+    #[error("{path}: another process{holder} trains in this folder; wait for its end or stop it, or pass another --out")]
+    Locked {
+        /// The folder.
+        path: String,
+        /// The process, in words, where it is known.
+        holder: String,
+    },
+
+    /// A run cannot be made longer.
+    #[error("{path}: --epochs {wanted}: {reason}")]
+    Epochs {
+        /// The run's folder.
+        path: String,
+        /// Epochs that were asked for.
+        wanted: u32,
+        /// Why not, and what to do.
+        reason: String,
     },
 
     /// The folder to resume holds no run.
@@ -75,12 +96,9 @@ pub enum RunError {
         path: String,
     },
 
-    /// The statistics of whitening have no eigenvalues.
-    #[error("--whiten: the images' covariance cannot be decomposed: {reason}; look at the images with `data info --sheet`")]
-    Whitening {
-        /// What the linear algebra says.
-        reason: String,
-    },
+    /// The statistics of whitening hold values that are no finite numbers.
+    #[error("--whiten: the images' covariance is not finite; look at the images with `data info --sheet`")]
+    Whitening,
 
     /// The operating system refused.
     #[error("{path}: cannot {action}: {reason}; check free space and permissions")]
@@ -102,11 +120,13 @@ impl RunError {
     /// Which exit code the error leads to.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Occupied { .. } | Self::NotARun { .. } | Self::Recipe { .. } => ErrorKind::Usage,
+            Self::Occupied { .. } | Self::Locked { .. } | Self::Epochs { .. } | Self::NotARun { .. } | Self::Recipe { .. } => {
+                ErrorKind::Usage
+            }
             Self::NoCheckpoint { .. } | Self::Config { .. } | Self::Damaged { .. } | Self::Different { .. } | Self::Undescribed { .. } => {
                 ErrorKind::BadData
             }
-            Self::Io { .. } | Self::Whitening { .. } => ErrorKind::Failed,
+            Self::Io { .. } | Self::Whitening => ErrorKind::Failed,
             Self::Weights(error) => error.kind(),
         }
     }

@@ -19,6 +19,7 @@ pub(super) fn starting_parameters(
     note: &mut dyn FnMut(&str),
 ) -> Result<Vec<NamedTensor>, TrainError> {
     let file = weights::load(path)?;
+    file.notes.iter().for_each(|text| note(text));
     let wanted = expected_tensors(description);
     let Some(classes) = other_classes(&file, &wanted) else {
         return Ok(file.match_parameters(&wanted)?.into_iter().cloned().collect());

@@ -12,6 +12,13 @@ use crate::gpu::Gpu;
 use crate::models::{BuildError, InputOptions, Purpose};
 use std::sync::Arc;
 
+/// Refuses weights whose names or shapes are not the model's.
+pub fn check(trained: &TrainedModel) -> Result<(), TrainError> {
+    let graph = trained.model.describe(&trained.options).map_err(BuildError::from)?;
+    trained.file.match_parameters(&expected_tensors(&graph))?;
+    Ok(())
+}
+
 /// Uploads weights after checking their names and shapes against the model.
 fn upload(gpu: &Gpu, trained: &TrainedModel) -> Result<DeviceParameters, TrainError> {
     let graph = trained.model.describe(&trained.options).map_err(BuildError::from)?;

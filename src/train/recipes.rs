@@ -2,7 +2,7 @@
 
 use super::RunError;
 use super::config::TrainConfig;
-use crate::weights::one_line;
+use crate::errors::one_line;
 use std::fs;
 use std::path::Path;
 
@@ -107,8 +107,8 @@ fn read(text: &str, model: Option<&str>) -> Result<TrainConfig, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::errors::ErrorKind;
     use crate::train::config::{Augment, Schedule};
-    use crate::weights::ErrorKind;
 
     #[test]
     fn every_recipe_is_whole_and_is_its_own_configuration() {

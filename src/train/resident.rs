@@ -6,6 +6,7 @@ use crate::data::{Batch, DataError, IndexLoader, Loader, Order, Source};
 use crate::gpu::{DeviceBuffer, Gpu};
 use crate::models::Resident;
 use crate::ops::MOST_PARTS;
+use crate::variables;
 use std::sync::Arc;
 
 /// Most bytes of images that a run keeps on a device, which does not say how much memory it has.
@@ -25,7 +26,7 @@ pub struct Room {
 impl Room {
     /// What the device's limits and this program's habits leave; none where `NIN_WGPU_NO_RESIDENT_DATA=1`.
     pub fn of(gpu: &Gpu) -> Self {
-        let is_off = std::env::var_os("NIN_WGPU_NO_RESIDENT_DATA").is_some_and(|value| value == "1");
+        let is_off = variables::NO_RESIDENT_DATA.is_on();
         let part_bytes = gpu.target().max_binding_bytes.min(gpu.target().max_buffer_bytes).min(MOST_PART_BYTES);
         // Under a memory budget the network comes first.
         let bytes = gpu.target().memory_budget.map_or(MOST_BYTES, |budget| MOST_BYTES.min(budget / 4));

@@ -1,18 +1,20 @@
 //! The folder of a run: where its files lie, how it is made, found again and described.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind as IoErrorKind, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind as IoErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::config::TrainConfig;
 use super::error::RunError;
-use crate::weights::{WHITENING_FILE, label, one_line, replace_file};
+use crate::errors::{label, one_line};
+use crate::weights::{WHITENING_FILE, replace_file};
 
 const CONFIG: &str = "config.toml";
 const EPOCH_PREFIX: &str = "epoch-";
 const WEIGHTS_SUFFIX: &str = ".safetensors";
 const CONFIG_PARTIAL: &str = ".config.toml.partial";
+const LOCK: &str = ".lock";
 
 /// A run's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +45,8 @@ impl RunDir {
         }
         fs::create_dir_all(path).map_err(RunError::io(path, "make the folder"))?;
         let mut entries = fs::read_dir(path).map_err(RunError::io(path, "read the folder"))?;
-        // A run that was killed before it had a configuration may have left half of one.
-        let is_leftover = |name: &std::ffi::OsStr| name.to_str() == Some(CONFIG_PARTIAL);
+        // A run that was killed before it had a configuration may have left its lock and half of one.
+        let is_leftover = |name: &std::ffi::OsStr| matches!(name.to_str(), Some(CONFIG_PARTIAL | LOCK));
         if entries.any(|entry| !entry.is_ok_and(|entry| is_leftover(&entry.file_name()))) {
             return Err(RunError::Occupied { path: label(path) });
         }
@@ -57,6 +59,28 @@ impl RunDir {
             return Err(RunError::NotARun { path: label(path), missing: CONFIG });
         }
         Ok(Self { path: path.to_path_buf() })
+    }
+
+    /// Keeps other processes from training in the folder for as long as the lock lives; the system takes it back from a process
+    /// that ends, however it ends. Fails where another holds it. `None` where the file system has no locks.
+    pub fn lock(&self) -> Result<Option<RunLock>, RunError> {
+        let path = self.path.join(LOCK);
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = opened.map_err(RunError::io(&path, "open the lock"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Where a lock keeps others from reading, too, the number stays unknown.
+                let _ = file.take(20).read_to_string(&mut holder);
+                let holder = holder.trim().parse::<u32>().map_or_else(|_| String::new(), |number| format!(" (number {number})"));
+                return Err(RunError::Locked { path: label(&self.path), holder });
+            }
+            Err(TryLockError::Error(error)) if error.kind() == IoErrorKind::Unsupported => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(RunError::io(&path, "lock the folder")(error)),
+        }
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(RunError::io(&path, "write the lock"))?;
+        Ok(Some(RunLock { _file: file }))
     }
 
     /// The folder itself.
@@ -138,10 +162,22 @@ impl RunDir {
 
     /// Writes `config.toml`; `command` is kept in it as a comment.
     pub fn write_config(&self, config: &TrainConfig, command: &str) -> Result<(), RunError> {
+        let command = one_line(command, 2000);
+        self.write_text(&format!("# The resolved configuration of this run, started as:\n# {command}\n\n"), config)
+    }
+
+    /// Writes `config.toml` anew for a run that goes on; its comments stay.
+    pub fn update_config(&self, config: &TrainConfig) -> Result<(), RunError> {
+        let path = self.config();
+        let text = fs::read_to_string(&path).map_err(RunError::io(&path, "read the configuration"))?;
+        let comments: String = text.split_inclusive('\n').take_while(|line| line.starts_with('#') || line.trim().is_empty()).collect();
+        self.write_text(&comments, config)
+    }
+
+    fn write_text(&self, comments: &str, config: &TrainConfig) -> Result<(), RunError> {
         let path = self.config();
         let text = config.to_toml().map_err(|error| RunError::Config { path: label(&path), reason: one_line(&error.to_string(), 200) })?;
-        let command = one_line(command, 2000);
-        let text = format!("# The resolved configuration of this run, started as:\n# {command}\n\n{text}");
+        let text = format!("{comments}{text}");
         replace_file(&path, |writer| writer.write_all(text.as_bytes())).map_err(RunError::io(&path, "write the configuration"))
     }
 
@@ -167,6 +203,12 @@ impl RunDir {
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(RunError::io(&path, "open the log"))?;
         Ok(RunLog { path, file })
     }
+}
+
+/// The right to train in a run's folder, see [`RunDir::lock`].
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
 }
 
 /// The highest N among the entries `NAME-N`, or 0.
@@ -221,7 +263,7 @@ fn utc(since_epoch: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::ErrorKind;
+    use crate::errors::ErrorKind;
 
     #[test]
     fn numbers_go_on_after_the_highest() {
@@ -272,6 +314,34 @@ mod tests {
         assert!(error.to_string().contains("pass --resume"), "{error}");
         assert_eq!(RunDir::open(&path).unwrap(), run);
         assert_eq!(RunDir::create(&run.config()).unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn one_process_at_a_time_trains_in_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path()).unwrap();
+        let lock = run.lock().unwrap().expect("temporary files can be locked");
+        let error = run.lock().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        let words = format!("another process (number {}) trains in this folder", std::process::id());
+        assert!(error.to_string().contains(&words), "{error}");
+        drop(lock);
+        // What a killed process leaves is a file without a lock, and no run.
+        assert_eq!(RunDir::create(folder.path()).unwrap(), run);
+        assert!(run.lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_configuration_that_goes_on_keeps_its_comments() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path()).unwrap();
+        let mut config = TrainConfig::defaults("nin").unwrap();
+        run.write_config(&config, "nin-wgpu train").unwrap();
+        let before = fs::read_to_string(run.config()).unwrap();
+        config.epochs = 99;
+        run.update_config(&config).unwrap();
+        assert_eq!(run.read_config().unwrap(), config);
+        assert_eq!(fs::read_to_string(run.config()).unwrap(), before.replace("epochs = 10\n", "epochs = 99\n"));
     }
 
     #[test]

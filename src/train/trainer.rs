@@ -12,7 +12,7 @@ use super::metrics::{EpochLine, MetricsLog};
 use super::predict::Prediction;
 use super::progress::Progress;
 use super::resident::{DeviceInput, ResidentImages, Room};
-use super::run_dir::{RunDir, RunLog};
+use super::run_dir::{RunDir, RunLock, RunLog};
 use super::sessions::Session;
 use super::settings::{check_training, expected_tensors, input_options};
 pub use super::settings::{model_options, training};
@@ -24,13 +24,15 @@ use crate::gpu::{Gpu, tuner};
 use crate::kernels::Problem;
 use crate::models::{InputOptions, Model, Purpose, largest_batch};
 
-use crate::weights::{Metadata, NamedTensor, Preprocess, Whitening, label};
+use crate::errors::label;
+use crate::weights::{Metadata, NamedTensor, Preprocess, Whitening};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 mod diagnosis;
 mod epochs;
+mod resume;
 mod saving;
 
 use saving::Saver;
@@ -186,6 +188,8 @@ pub(super) fn attempt(
 
 struct Run {
     config: TrainConfig,
+    /// No other process writes to the folder while this lives.
+    _lock: Option<RunLock>,
     dir: RunDir,
     log: RunLog,
     metrics: MetricsLog,
@@ -224,18 +228,23 @@ impl Run {
         let (mut config, resumed) = match &request.resume {
             Some(path) => {
                 let dir = RunDir::open(path)?;
-                let TrainConfig { checkpoint_every, keep, .. } = request.config;
-                (TrainConfig { checkpoint_every, keep, ..dir.read_config()? }, Some(dir))
+                let lock = lock(&dir, observer)?;
+                (resume::configuration(&dir, request.config)?, Some((dir, lock)))
             }
             None => (request.config, None),
         };
         config.validate()?;
+        let (resumed, lock_of_resumed) = resumed.unzip();
         let model = Model::find(&config.model)
             .ok_or_else(|| ConfigError { flag: "--model", reason: format!("names no model: {}", config.model) })?;
         let follow = if resumed.is_none() { request.follow } else { Follow::NOTHING };
         let dataset = match request.dataset {
             Some(dataset) => fit::require_images(dataset)?,
-            None => fit::open_data(&config, follow)?,
+            None => {
+                let dataset = fit::open_data(&config, follow)?;
+                resume::keep_places(&mut config)?;
+                dataset
+            }
         };
         dataset.notes.iter().for_each(|note| observer.note(note));
         if resumed.is_none() {
@@ -266,6 +275,7 @@ impl Run {
                 let checkpoint = if is_new { None } else { Some(loaded?) };
                 if let Some(checkpoint) = &checkpoint {
                     checkpoint.require_same_run(&dir.state(), &config.hash(), &fingerprint)?;
+                    resume::require_epochs(dir, &config, checkpoint.epoch)?;
                 }
                 checkpoint
             }
@@ -323,15 +333,25 @@ impl Run {
             Some(dir) => return Err(RunError::Different { path: label(dir.path()), what: "choice of kernels" }.into()),
         }
 
-        let is_new = resumed.is_none();
-        let dir = match (resumed, &request.out) {
-            (Some(dir), _) => dir,
-            (None, Some(path)) => RunDir::create(path)?,
-            (None, None) => RunDir::create_numbered("runs".as_ref(), &config.model)?,
+        let (dir, lock) = match (resumed.zip(lock_of_resumed), &request.out) {
+            (Some((dir, lock)), _) => {
+                resume::update_places(&dir, &config)?;
+                (dir, lock)
+            }
+            (None, out) => {
+                let dir = match out {
+                    Some(path) => RunDir::create(path)?,
+                    None => RunDir::create_numbered("runs".as_ref(), &config.model)?,
+                };
+                let lock = lock(&dir, observer)?;
+                // Another process may have begun a run there in the meantime, and ended it.
+                if dir.config().exists() {
+                    return Err(RunError::Occupied { path: label(dir.path()) }.into());
+                }
+                dir.write_config(&config, &request.command)?;
+                (dir, lock)
+            }
         };
-        if is_new {
-            dir.write_config(&config, &request.command)?;
-        }
         if let Some(whitening) = whitening.as_ref().filter(|_| checkpoint.is_none()) {
             whitening.save(&dir.whitening())?;
         }
@@ -373,6 +393,7 @@ impl Run {
             lose_device_at: request.lose_device_at,
             unreadable: 0,
             config,
+            _lock: lock,
             dir,
             log,
             dataset,
@@ -411,6 +432,15 @@ impl Run {
     }
 }
 
+/// Takes the right to train in a folder.
+fn lock(dir: &RunDir, observer: &mut dyn Observer) -> Result<Option<RunLock>, RunError> {
+    let lock = dir.lock()?;
+    if lock.is_none() {
+        observer.note(&format!("{}: this file system has no locks; start no second process on this run", label(dir.path())));
+    }
+    Ok(lock)
+}
+
 /// The largest batch that runs in one pass on the device, no larger than the data set.
 fn fit_batch_size(
     gpu: &Gpu,
@@ -446,7 +476,18 @@ fn metadata(config: &TrainConfig, dataset: &Dataset, whitening: Option<&Whitenin
             polarity: if is_on_black { Polarity::LightOnDark } else { Polarity::Any },
             whitening: whitening.map(whitening::note),
         },
-        // How often a run saves itself is no part of what it learns.
-        recipe: TrainConfig { checkpoint_every: CheckpointInterval::DEFAULT, keep: 0, ..config.clone() }.to_toml().ok(),
+        recipe: recipe(config, dataset).to_toml().ok(),
+    }
+}
+
+/// What a run learns by: without how often it saves itself, and without where its files lie on this machine.
+fn recipe(config: &TrainConfig, dataset: &Dataset) -> TrainConfig {
+    TrainConfig {
+        checkpoint_every: CheckpointInterval::DEFAULT,
+        keep: 0,
+        data: dataset.name.clone(),
+        data_dir: None,
+        initial_weights: config.initial_weights.as_ref().and_then(|path| path.file_name()).map(PathBuf::from),
+        ..config.clone()
     }
 }

@@ -3,11 +3,11 @@
 //! As Lin, Chen and Yan (arXiv 1312.4400) after Goodfellow et al., "Maxout Networks" (arXiv 1302.4389), whose preprocessing is
 //! pylearn2's `make_cifar10_gcn_whitened.py`: contrast normalisation with scale 55, then `ZCA` with a filter bias of 0.1.
 
+mod symmetric;
+
 use std::path::Path;
 use std::time::Instant;
 
-use faer::linalg::matmul::triangular::{BlockStructure, matmul};
-use faer::{Accum, Mat, MatRef, Par, Side};
 use rayon::prelude::*;
 
 use super::checkpoint::Checkpoint;
@@ -16,13 +16,14 @@ use super::run_dir::RunDir;
 use super::trainer::Observer;
 use super::{RunError, TrainError};
 use crate::data::{DataError, Source};
+use crate::errors::label;
 use crate::gpu::{DeviceBuffer, Gpu};
 use crate::graph::Op;
 use crate::kernels::Step;
 use crate::ops::{CONTRAST_SCALE, ImageInput, contrast_normalise};
 use crate::shape::{Fact, channels_in_memory};
 use crate::tensor::Tensor;
-use crate::weights::{self, WHITENING_FILE, Whitening, WhiteningNote, label};
+use crate::weights::{self, WHITENING_FILE, Whitening, WhiteningNote};
 
 /// What is added to each variance before its inverse root is taken: directions in which images hardly differ are not blown up.
 const FILTER_BIAS: f64 = 0.1;
@@ -58,7 +59,7 @@ pub(super) fn of_run(
         });
     }
     let theirs = match initial_weights {
-        Some(path) => weights::load(path)?.metadata.map(|metadata| metadata.preprocess).map(|preprocess| (path, preprocess)),
+        Some(path) => weights::load(path)?.parts.preprocess.map(|preprocess| (path, preprocess)),
         None => None,
     };
     let theirs = theirs.and_then(|(path, preprocess)| Some((path, preprocess.shape(), preprocess.whitening?)));
@@ -86,15 +87,14 @@ pub(super) fn of_run(
     Ok(Some(whitening))
 }
 
-/// The whitening of the images of `source` at a height and width: `U · diag(1 / √(λ + 0.1)) · Uᵀ` of their covariance's
-/// eigenvalues and eigenvectors after contrast normalisation, in double precision.
+/// The whitening of the images of `source` at a height and width: `(C + 0.1)^-½` of their covariance `C` after contrast
+/// normalisation, in double precision. Equal to `U · diag(1 / √(λ + 0.1)) · Uᵀ` of its eigenvalues and eigenvectors.
 pub fn measure(source: &dyn Source, size: [usize; 2]) -> Result<Whitening, TrainError> {
     let [channels, ..] = source.shape();
     let values = channels * size[0] * size[1];
-    let mut products = Mat::<f64>::zeros(values, values);
+    let mut covariance = vec![0.0; values * values];
     let mut sum = vec![0.0; values];
     let mut count = 0;
-    let par = Par::rayon(0);
     for first in (0..source.len()).step_by(IMAGES_AT_ONCE) {
         let numbers = first..source.len().min(first + IMAGES_AT_ONCE);
         let images: Vec<Option<Vec<f64>>> = numbers.into_par_iter().map(|index| read(source, index, size)).collect::<Result<_, _>>()?;
@@ -103,25 +103,21 @@ pub fn measure(source: &dyn Source, size: [usize; 2]) -> Result<Whitening, Train
             image.iter().zip(&mut sum).for_each(|(value, sum)| *sum += value);
             count += 1;
         }
-        let images = MatRef::from_column_major_slice(&images, values, images.len() / values);
-        let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
-        matmul(products.as_mut(), lower, Accum::Add, images, whole, images.transpose(), whole, 1.0, par);
+        symmetric::add_products(&mut covariance, values, &images);
     }
     let images = f64::from(u32::try_from(count.max(1)).unwrap_or(u32::MAX));
     let mean: Vec<f64> = sum.iter().map(|sum| sum / images).collect();
-    let covariance = Mat::from_fn(values, values, |i, j| if i < j { 0.0 } else { products[(i, j)] / images - mean[i] * mean[j] });
-    drop(products);
-    let eigen = covariance.self_adjoint_eigen(Side::Lower).map_err(|error| RunError::Whitening { reason: format!("{error:?}") })?;
-    drop(covariance);
-    let (variances, directions) = (eigen.S().column_vector(), eigen.U());
-    // With the fourth root, the product of this and its transpose is the matrix, and symmetric to the last bit.
-    let roots = Mat::from_fn(values, values, |i, j| directions[(i, j)] / (variances[j].max(0.0) + FILTER_BIAS).sqrt().sqrt());
-    let mut matrix = Mat::<f64>::zeros(values, values);
-    let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
-    matmul(matrix.as_mut(), lower, Accum::Replace, roots.as_ref(), whole, roots.transpose(), whole, 1.0, par);
+    for (row, products) in covariance.chunks_exact_mut(values).enumerate() {
+        for (column, value) in products.iter_mut().enumerate() {
+            *value = *value / images - mean[row] * mean[column];
+        }
+        products[row] += FILTER_BIAS;
+    }
+    symmetric::mirror(&mut covariance, values);
+    let matrix = symmetric::inverse_square_root(covariance, values, FILTER_BIAS).ok_or(RunError::Whitening)?;
 
     let mean = mean.iter().map(|mean| *mean as f32).collect();
-    let matrix = (0..values * values).map(|at| (at / values, at % values)).map(|(i, j)| matrix[(i.max(j), i.min(j))] as f32).collect();
+    let matrix = matrix.iter().map(|value| *value as f32).collect();
     Ok(Whitening::new([channels, size[0], size[1]], mean, matrix)?)
 }
 
@@ -244,16 +240,37 @@ mod tests {
         assert_eq!(measure(&source, [3, 2]).unwrap().sha256(), whitening.sha256());
     }
 
+    /// Eigenvalues of a symmetric matrix in ascending order, by Jacobi's rotations.
+    fn eigenvalues(mut matrix: Vec<Vec<f64>>) -> Vec<f64> {
+        let size = matrix.len();
+        for _ in 0..20 {
+            for (p, q) in (0..size).flat_map(|p| (p + 1..size).map(move |q| (p, q))) {
+                let angle = 0.5 * (2.0 * matrix[p][q]).atan2(matrix[q][q] - matrix[p][p]);
+                let (sine, cosine) = angle.sin_cos();
+                for row in &mut matrix {
+                    (row[p], row[q]) = (cosine * row[p] - sine * row[q], sine * row[p] + cosine * row[q]);
+                }
+                for column in 0..size {
+                    let (above, below) = (matrix[p][column], matrix[q][column]);
+                    matrix[p][column] = cosine * above - sine * below;
+                    matrix[q][column] = sine * above + cosine * below;
+                }
+            }
+        }
+        let mut diagonal: Vec<f64> = (0..size).map(|at| matrix[at][at]).collect();
+        diagonal.sort_by(f64::total_cmp);
+        diagonal
+    }
+
     /// Every direction has a variance of λ / (λ + 0.1), which is nearly 1 where images differ.
     #[test]
     fn whitened_images_have_a_covariance_near_identity() {
         let (golden, source) = golden();
         let whitening = measure(&source, [3, 2]).unwrap();
         let (images, values) = (golden.images.len(), golden.mean.len());
-        let all: Vec<f64> = (0..images).flat_map(|index| whitened(&whitening, &source, index)).collect();
-        let all = MatRef::from_column_major_slice(&all, values, images);
-        let covariance = all * all.transpose() * faer::Scale(1.0 / images as f64);
-        let found = covariance.self_adjoint_eigenvalues(Side::Lower).unwrap();
+        let all: Vec<Vec<f64>> = (0..images).map(|index| whitened(&whitening, &source, index)).collect();
+        let product = |i: usize, j: usize| all.iter().map(|image| image[i] * image[j]).sum::<f64>() / images as f64;
+        let found = eigenvalues((0..values).map(|i| (0..values).map(|j| product(i, j)).collect()).collect());
         let expected: Vec<f64> = golden.variances.iter().map(|variance| variance / (variance + FILTER_BIAS)).collect();
         close("variances", found.into_iter(), &expected, 1e-5);
         assert!(expected.iter().filter(|variance| **variance > 0.95).count() > values / 2, "{expected:?}");

@@ -1,20 +1,9 @@
 //! What can be wrong with a weight file.
 
 use std::io;
-use std::path::Path;
 
 use super::metadata::MetadataError;
-
-/// What an error means to the caller, and so which exit code it leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The command asks for something that cannot be: exit code 2.
-    Usage,
-    /// Data, weights or a checkpoint cannot be used: exit code 6.
-    BadData,
-    /// Anything else, such as a full disk: exit code 1.
-    Failed,
-}
+use crate::errors::{ErrorKind, one_line};
 
 /// Why weights could not be read, written or matched with a model. Each message is one line that
 /// names the file and says what to do.
@@ -209,29 +198,6 @@ impl WeightsError {
             _ => Self::Read { file, reason },
         }
     }
-}
-
-/// A path as messages show it: one line, whatever it is made of.
-pub(crate) fn label(path: &Path) -> String {
-    one_line(&path.to_string_lossy(), 400)
-}
-
-/// `text` made fit for one line of a message: control characters escaped, at most `limit`
-/// characters.
-pub(crate) fn one_line(text: &str, limit: usize) -> String {
-    let mut line = String::new();
-    for (count, character) in text.chars().enumerate() {
-        if count == limit {
-            line.push('…');
-            break;
-        }
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    line
 }
 
 /// A tensor's name as messages show it: names come from files and may be anything.

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::error::{WeightsError, label, tensor_name};
-use super::metadata::Metadata;
+use super::error::{WeightsError, tensor_name};
+use super::metadata::{Metadata, Parts};
+use crate::errors::label;
 use crate::files::replace_file;
 use crate::half::{f32_to_f16, round_to_f16};
 use crate::shape::Element;
@@ -33,8 +34,12 @@ pub struct WeightFile {
     pub source: String,
     /// The tensors in the order of the file.
     pub tensors: Vec<NamedTensor>,
-    /// What the file says about itself, where this program wrote it.
+    /// What the file says about itself, where it says all of it, as this program does.
     pub metadata: Option<Metadata>,
+    /// What it says, part by part.
+    pub parts: Parts,
+    /// What was changed in reading it, for the user.
+    pub notes: Vec<String>,
 }
 
 impl WeightFile {
@@ -191,9 +196,10 @@ mod tests {
 
     use safetensors::SafeTensors;
 
+    use super::super::load;
     use super::super::metadata::tests::example;
-    use super::super::{ErrorKind, load};
     use super::*;
+    use crate::errors::ErrorKind;
 
     fn tensor(name: &str, shape: &[usize]) -> NamedTensor {
         let count = shape.iter().product::<usize>();
@@ -297,14 +303,16 @@ mod tests {
     fn matching_gives_the_models_order() {
         let mut order = expected(&example_tensors());
         order.reverse();
-        let file = WeightFile { source: "f".into(), tensors: example_tensors(), metadata: None };
+        let file =
+            WeightFile { source: "f".into(), tensors: example_tensors(), metadata: None, parts: Parts::default(), notes: Vec::new() };
         let names: Vec<&str> = file.match_parameters(&order).unwrap().iter().map(|tensor| tensor.name.as_str()).collect();
         assert_eq!(names, ["scalar", "0.0.bias", "0.0.weight"]);
     }
 
     #[test]
     fn a_mismatch_shows_both_shapes_and_counts_the_rest() {
-        let file = WeightFile { source: "f".into(), tensors: example_tensors(), metadata: None };
+        let file =
+            WeightFile { source: "f".into(), tensors: example_tensors(), metadata: None, parts: Parts::default(), notes: Vec::new() };
         let message = |expected: &[(String, Vec<usize>)]| file.match_parameters(expected).unwrap_err().to_string();
 
         let mut wanted = expected(&example_tensors());

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::one_line;
 use super::whitening::{MOST_WHITENED_VALUES, WhiteningNote};
 use crate::data::framing::Polarity;
+use crate::errors::one_line;
 
 /// Largest height and width of a network's input: a weight file must not be able to make the
 /// program allocate without bound.
@@ -46,6 +46,19 @@ pub struct Preprocess {
     pub whitening: Option<WhiteningNote>,
 }
 
+/// What a file says of itself, part by part: files of other programs may have some of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parts {
+    /// As [`Metadata::model`].
+    pub model: Option<String>,
+    /// As [`Metadata::classes`].
+    pub classes: Option<Vec<String>>,
+    /// As [`Metadata::preprocess`].
+    pub preprocess: Option<Preprocess>,
+    /// As [`Metadata::recipe`].
+    pub recipe: Option<String>,
+}
+
 /// Which entry of the metadata is wrong, and how.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{key}' {reason}")]
@@ -71,37 +84,59 @@ impl Metadata {
         Ok(entries)
     }
 
-    /// Reads the entries of a file. `None` when `model`, `classes` or `preprocess` is absent, as
-    /// in files that other programs wrote; an error when one is there and makes no sense.
-    pub fn from_entries(entries: &HashMap<String, String>) -> Result<Option<Self>, MetadataError> {
-        let (Some(model), Some(classes), Some(preprocess)) = (entries.get("model"), entries.get("classes"), entries.get("preprocess"))
-        else {
-            return Ok(None);
-        };
-        let metadata = Self {
-            model: model.clone(),
-            classes: from_json("classes", classes)?,
-            preprocess: from_json("preprocess", preprocess)?,
+    fn validate(&self) -> Result<(), MetadataError> {
+        check_model(&self.model)?;
+        check_classes(&self.classes)?;
+        check_preprocess(&self.preprocess)
+    }
+}
+
+impl Parts {
+    /// Reads the entries of a file; an error where one is there and makes no sense.
+    pub fn from_entries(entries: &HashMap<String, String>) -> Result<Self, MetadataError> {
+        let parts = Parts {
+            model: entries.get("model").cloned(),
+            classes: entries.get("classes").map(|text| from_json("classes", text)).transpose()?,
+            preprocess: entries.get("preprocess").map(|text| from_json("preprocess", text)).transpose()?,
             recipe: entries.get("recipe").cloned(),
         };
-        metadata.validate()?;
-        Ok(Some(metadata))
+        parts.model.as_deref().map_or(Ok(()), check_model)?;
+        parts.classes.as_deref().map_or(Ok(()), check_classes)?;
+        parts.preprocess.as_ref().map_or(Ok(()), check_preprocess)?;
+        Ok(parts)
     }
 
-    fn validate(&self) -> Result<(), MetadataError> {
-        let wrong = |key, reason: String| Err(MetadataError { key, reason });
-        let printable = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
-        if !printable(&self.model) {
-            return wrong("model", "is empty or has control characters".into());
-        }
-        if self.classes.is_empty() {
-            return wrong("classes", "names no class".into());
-        }
-        if let Some(index) = self.classes.iter().position(|class| !printable(class)) {
-            return wrong("classes", format!("has an empty or unprintable name at index {index}"));
-        }
-        self.preprocess.validate().or_else(|reason| wrong("preprocess", reason))
+    /// All of it, where `model`, `classes` and `preprocess` are there.
+    pub fn whole(&self) -> Option<Metadata> {
+        let Parts { model, classes, preprocess, recipe } = self.clone();
+        Some(Metadata { model: model?, classes: classes?, preprocess: preprocess?, recipe })
     }
+}
+
+fn is_printable(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(char::is_control)
+}
+
+fn wrong(key: &'static str, reason: impl Into<String>) -> Result<(), MetadataError> {
+    Err(MetadataError { key, reason: reason.into() })
+}
+
+fn check_model(model: &str) -> Result<(), MetadataError> {
+    if is_printable(model) { Ok(()) } else { wrong("model", "is empty or has control characters") }
+}
+
+fn check_classes(classes: &[String]) -> Result<(), MetadataError> {
+    if classes.is_empty() {
+        return wrong("classes", "names no class");
+    }
+    match classes.iter().position(|class| !is_printable(class)) {
+        Some(index) => wrong("classes", format!("has an empty or unprintable name at index {index}")),
+        None => Ok(()),
+    }
+}
+
+fn check_preprocess(preprocess: &Preprocess) -> Result<(), MetadataError> {
+    preprocess.validate().or_else(|reason| wrong("preprocess", reason))
 }
 
 impl Preprocess {
@@ -201,13 +236,32 @@ pub(super) mod tests {
                 ("recipe", "fashion-small".to_string()),
             ]
         );
-        assert_eq!(Metadata::from_entries(&map(&example())).unwrap(), Some(example()));
+        assert_eq!(Parts::from_entries(&map(&example())).unwrap().whole(), Some(example()));
     }
 
     #[test]
     fn files_of_other_programs_have_none() {
         let entries = HashMap::from([("format".to_string(), "pt".to_string())]);
-        assert_eq!(Metadata::from_entries(&entries), Ok(None));
+        assert_eq!(Parts::from_entries(&entries), Ok(Parts::default()));
+        assert_eq!(Parts::default().whole(), None);
+    }
+
+    #[test]
+    fn each_part_counts_by_itself() {
+        for missing in ["model", "classes", "preprocess"] {
+            let mut entries = map(&example());
+            entries.remove(missing);
+            let parts = Parts::from_entries(&entries).unwrap();
+            assert_eq!(parts.whole(), None);
+            let Metadata { model, classes, preprocess, recipe } = example();
+            let wanted = Parts { model: Some(model), classes: Some(classes), preprocess: Some(preprocess), recipe };
+            let wanted = match missing {
+                "model" => Parts { model: None, ..wanted },
+                "classes" => Parts { classes: None, ..wanted },
+                _ => Parts { preprocess: None, ..wanted },
+            };
+            assert_eq!(parts, wanted);
+        }
     }
 
     #[test]
@@ -227,7 +281,7 @@ pub(super) mod tests {
         ] {
             let mut entries = map(&example());
             entries.insert(key.to_string(), value.to_string());
-            let error = Metadata::from_entries(&entries).unwrap_err();
+            let error = Parts::from_entries(&entries).unwrap_err();
             assert_eq!(error.key, key);
             assert!(error.to_string().contains(words), "{error}");
         }

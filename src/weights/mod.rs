@@ -13,10 +13,9 @@ mod whitening;
 
 pub(crate) use crate::files::PARTIAL;
 pub use crate::files::replace_file;
-pub use error::{ErrorKind, WeightsError};
-pub(crate) use error::{label, one_line};
+pub use error::WeightsError;
 pub use file::{Encoder, NamedTensor, WeightFile, save, save_as};
 pub(crate) use metadata::{MAX_CHANNELS, MAX_SIDE};
-pub use metadata::{Metadata, MetadataError, Preprocess};
+pub use metadata::{Metadata, MetadataError, Parts, Preprocess};
 pub use parse::{from_bytes, load};
 pub use whitening::{MOST_WHITENED_VALUES, WHITENING_FILE, Whitening, WhiteningNote};

@@ -2,6 +2,7 @@
 //! bytes. Nothing in a file is believed before it is checked, and memory stays within the tensors'
 //! own size.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -9,9 +10,10 @@ use std::path::Path;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata as Header;
 
-use super::error::{WeightsError, label, one_line, tensor_name};
+use super::error::{WeightsError, tensor_name};
 use super::file::{NamedTensor, WeightFile, non_finite};
-use super::metadata::Metadata;
+use super::metadata::Parts;
+use crate::errors::{label, one_line};
 use crate::half::{bf16_to_f32, f16_to_f32};
 
 /// Largest file that is read: no model here comes near it.
@@ -55,9 +57,9 @@ fn parse(mut reader: impl Read, size: u64, label: &str) -> Result<WeightFile, We
         return Err(WeightsError::TrailingBytes { file: file(), extra: size - expected });
     }
 
-    let metadata = match header.metadata() {
-        Some(entries) => Metadata::from_entries(entries).map_err(|reason| WeightsError::Metadata { file: file(), reason })?,
-        None => None,
+    let parts = match header.metadata() {
+        Some(entries) => Parts::from_entries(entries).map_err(|reason| WeightsError::Metadata { file: file(), reason })?,
+        None => Parts::default(),
     };
     let mut tensors = Vec::new();
     for name in header.offset_keys() {
@@ -77,7 +79,28 @@ fn parse(mut reader: impl Read, size: u64, label: &str) -> Result<WeightFile, We
         }
         tensors.push(NamedTensor { name, shape: info.shape.clone(), data });
     }
-    Ok(WeightFile { source: file(), tensors, metadata })
+    let notes = unwrap_names(&mut tensors).map(|wrappers| format!("{label}: took {wrappers} off the tensors' names"));
+    Ok(WeightFile { source: file(), tensors, metadata: parts.whole(), parts, notes: notes.into_iter().collect() })
+}
+
+/// What PyTorch puts into the names of modules that are wrapped: by `torch.compile`, and by `DataParallel` and its like.
+const WRAPPERS: [&str; 2] = ["_orig_mod", "module"];
+
+/// Takes wrappers out of the tensors' paths, unless two would then have one name; tells which were there.
+fn unwrap_names(tensors: &mut [NamedTensor]) -> Option<String> {
+    let is_wrapper = |part: &&str| WRAPPERS.contains(part);
+    let bare: Vec<String> =
+        tensors.iter().map(|tensor| tensor.name.split('.').filter(|part| !is_wrapper(part)).collect::<Vec<_>>().join(".")).collect();
+    let distinct: HashSet<&str> = bare.iter().map(String::as_str).collect();
+    if distinct.len() < bare.len() || distinct.contains("") {
+        return None;
+    }
+    let found = WRAPPERS.into_iter().filter(|wrapper| tensors.iter().any(|tensor| tensor.name.split('.').any(|part| part == *wrapper)));
+    let found: Vec<String> = found.map(|wrapper| format!("'{wrapper}.'")).collect();
+    for (tensor, name) in tensors.iter_mut().zip(bare) {
+        tensor.name = name;
+    }
+    (!found.is_empty()).then(|| found.join(" and "))
 }
 
 /// Reads the header of a file of `size` bytes; also returns its length. The crate checks that the
@@ -146,8 +169,8 @@ mod tests {
     use safetensors::SafeTensors;
     use safetensors::tensor::{TensorView, serialize};
 
-    use super::super::ErrorKind;
     use super::*;
+    use crate::errors::ErrorKind;
 
     /// A file with the given header and tensor bytes.
     fn file(header: &str, data: &[u8]) -> Vec<u8> {
@@ -181,6 +204,33 @@ mod tests {
         assert_eq!(weight.shape, [2, 1, 2, 2]);
         assert_eq!(weight.data, (0..8).map(|i| i as f32).collect::<Vec<_>>());
         assert_eq!(read.tensors.len(), 2);
+    }
+
+    #[test]
+    fn wrappers_are_taken_off_the_names() {
+        let names = |list: &[&str]| {
+            let entries: Vec<String> = list
+                .iter()
+                .enumerate()
+                .map(|(at, name)| format!(r#""{name}":{{"dtype":"F32","shape":[1],"data_offsets":[{},{}]}}"#, 4 * at, 4 * at + 4))
+                .collect();
+            let bytes = file(&format!("{{{}}}", entries.join(",")), &vec![0; 4 * list.len()]);
+            let read = from_bytes(&bytes, "w").unwrap();
+            (read.tensors.into_iter().map(|tensor| tensor.name).collect::<Vec<_>>(), read.notes)
+        };
+        for (list, wrappers) in [
+            (["_orig_mod.0.weight", "_orig_mod.0.bias"], "'_orig_mod.'"),
+            (["module.0.weight", "module.0.bias"], "'module.'"),
+            (["module._orig_mod.0.weight", "_orig_mod.module.0.bias"], "'_orig_mod.' and 'module.'"),
+            (["0.module.weight", "0.bias"], "'module.'"),
+        ] {
+            let (names, notes) = names(&list);
+            assert_eq!(notes, [format!("w: took {wrappers} off the tensors' names")]);
+            assert_eq!(names, ["0.weight", "0.bias"]);
+        }
+        for list in [["0.weight", "0.bias"], ["module.0.weight", "0.weight"], ["module", "0.weight"], ["modules.0.weight", "0.bias"]] {
+            assert_eq!(names(&list), (list.map(String::from).to_vec(), Vec::new()));
+        }
     }
 
     #[test]

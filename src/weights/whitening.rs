@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::error::{WeightsError, label};
+use super::error::WeightsError;
 use super::file::{Encoder, NamedTensor};
 use super::parse::from_bytes;
 use crate::digest::hex;
+use crate::errors::label;
 use crate::files::replace_file;
 use crate::shape::Element;
 
@@ -128,8 +129,8 @@ impl WhiteningNote {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ErrorKind;
     use super::*;
+    use crate::errors::ErrorKind;
 
     #[test]
     fn what_is_saved_comes_back_and_nothing_else() {

@@ -13,6 +13,8 @@ mod loopback;
 mod lasting;
 mod memory;
 mod mixed;
+#[cfg(unix)]
+mod places;
 mod recipes;
 mod report;
 mod startup;
@@ -73,6 +75,8 @@ fn main() {
         ("interrupt", interrupt::TESTS),
         #[cfg(unix)]
         ("lasting", lasting::TESTS),
+        #[cfg(unix)]
+        ("places", places::TESTS),
         ("whiten", whiten::TESTS),
         ("faults", faults::TESTS),
         ("torch", torch::TESTS),

@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 pub const TESTS: &[Test] = &[
     ("usage_errors_are_2", Nothing, usage_errors_are_2),
+    ("variables_that_mean_nothing_are_2", Nothing, variables_that_mean_nothing_are_2),
+    ("a_backend_without_adapters_is_3", Linux, a_backend_without_adapters_is_3),
     ("help_and_version_are_results", Nothing, help_and_version_are_results),
     ("dump_needs_no_adapter", Nothing, dump_needs_no_adapter),
     ("a_closed_pipe_is_no_error", Nothing, a_closed_pipe_is_no_error),
@@ -62,6 +64,41 @@ fn usage_errors_are_2() {
         // A bare call prints the help.
         assert!(line.is_empty() || ran.stderr.starts_with("error: "), "{line:?}: {ran}");
     }
+}
+
+fn variables_that_mean_nothing_are_2() {
+    let with = |name: &str, value: &str| finish(&program(&["recipes"]).env(name, value).output().unwrap());
+    for (name, value, wanted) in [
+        ("WGPU_BACKEND", "nonsense", "vulkan, vk, metal"),
+        ("WGPU_BACKEND", "vulkan,nonsense", "vulkan, vk, metal"),
+        ("NIN_WGPU_MATRIX_UNITS", "of", "off, emulated, small-subgroups"),
+        ("NIN_WGPU_KERNELS", "gpu", "cpu, integrated, discrete"),
+        ("NIN_WGPU_SPIRV", "naga", "own, wgpu"),
+        ("NIN_WGPU_ROBUST_ACCESS", "no", "on, off"),
+        ("NIN_WGPU_HALF_FAULT", "matrix_unit", "matrix_units, storage"),
+        ("NIN_WGPU_NO_CACHE", "yes", "1 (on) or 0 (off)"),
+        ("NIN_WGPU_NO_FUSION", "true", "1 (on) or 0 (off)"),
+        ("NIN_WGPU_DEFAULT_LIMITS", "2", "1 (on) or 0 (off)"),
+        ("NIN_WGPU_SUBMIT_MS", "soon", "milliseconds"),
+        ("NIN_WGPU_PICTURE_CACHE", "1G", "MiB"),
+        ("NIN_WGPU_LOSE_DEVICE_AT", "7;30", "updates"),
+        ("NIN_WGPU_MEMORY_BUDGET", "12Q", "512M"),
+    ] {
+        let error = with(name, value).fails(2);
+        assert!(error.contains(&format!("{name}={value}")) && error.contains(wanted), "{error}");
+    }
+    // A variable that is none is said, with the one that is meant; one that is set to nothing is not set.
+    let ran = with("NIN_WGPU_NO_CASH", "1").done();
+    assert!(ran.stderr.contains("NIN_WGPU_NO_CASH is no variable") && ran.stderr.contains("NIN_WGPU_NO_CACHE meant?"), "{ran}");
+    assert_eq!(with("WGPU_BACKEND", "").done().stderr, "");
+}
+
+fn a_backend_without_adapters_is_3() {
+    let error = finish(&program(&["bench"]).env("WGPU_BACKEND", "metal").output().unwrap()).fails(3);
+    assert!(
+        error.contains("WGPU_BACKEND=metal: this system has no such backend, only vulkan, gl") && !error.contains("apt install"),
+        "{error}"
+    );
 }
 
 fn help_and_version_are_results() {

@@ -11,6 +11,7 @@ pub const TESTS: &[Test] = &[
     ("files_without_metadata_need_a_model", Nothing, files_without_metadata_need_a_model),
     ("weights_of_another_model_are_6", Device, weights_of_another_model_are_6),
     ("files_without_metadata_work_with_a_model", Device, files_without_metadata_work_with_a_model),
+    ("wrapped_names_and_parts_of_metadata_are_read", Device, wrapped_names_and_parts_of_metadata_are_read),
     ("half_precision_is_read", Device, half_precision_is_read),
     ("saved_weights_are_what_pytorch_reads", Device, saved_weights_are_what_pytorch_reads),
 ];
@@ -130,6 +131,41 @@ fn files_without_metadata_work_with_a_model() {
         assert_eq!((&plain["index"], &plain["probability"]), (&known["index"], &known["probability"]));
         assert_eq!(plain["class"], plain["index"].to_string().as_str());
     }
+}
+
+/// As `torch.compile` and `DataParallel` name tensors, and with metadata that leaves out the classes.
+fn wrapped_names_and_parts_of_metadata_are_read() {
+    let (header, data) = embedded_parts();
+    let folder = tempfile::tempdir().unwrap();
+    let path = word(folder.path().join("w.safetensors"));
+    let embedded = run(&["infer", "--json", &sample()]).done().json();
+    for (wrapper, keeps_classes) in [("_orig_mod.", true), ("module.", true), ("module._orig_mod.", false), ("", false)] {
+        let mut wrapped = serde_json::Map::new();
+        for (name, value) in header.as_object().unwrap() {
+            let is_tensor = name != "__metadata__";
+            wrapped.insert(if is_tensor { format!("{wrapper}{name}") } else { name.clone() }, value.clone());
+        }
+        if !keeps_classes {
+            wrapped["__metadata__"].as_object_mut().unwrap().remove("classes");
+        }
+        fs::write(&path, safetensors(&Value::Object(wrapped).to_string(), &data)).unwrap();
+        let ran = run(&["infer", "--json", &sample(), "--weights", &path]).done();
+        assert_eq!(ran.stderr.contains("off the tensors' names"), !wrapper.is_empty(), "{ran}");
+        assert_eq!(ran.stderr.contains("does not say its classes; assumed 10 classes called by their numbers"), !keeps_classes, "{ran}");
+        for (read, known) in ran.json()[0]["predictions"].as_array().unwrap().iter().zip(embedded[0]["predictions"].as_array().unwrap()) {
+            assert_eq!((&read["index"], &read["probability"]), (&known["index"], &known["probability"]));
+            assert_eq!(read["class"], if keeps_classes { known["class"].clone() } else { json!(known["index"].to_string()) });
+        }
+    }
+    // Training starts from them as well, and says it.
+    let out = word(folder.path().join("run"));
+    let line = ["train", "--model", "nin-small", "--data", &mini_fashion(), "--limit-train", "32", "--limit-test", "2", "--epochs", "1"];
+    let mut wrapped = header.as_object().unwrap().clone();
+    wrapped.remove("__metadata__");
+    let wrapped: serde_json::Map<_, _> = wrapped.into_iter().map(|(name, value)| (format!("_orig_mod.{name}"), value)).collect();
+    fs::write(&path, safetensors(&Value::Object(wrapped).to_string(), &data)).unwrap();
+    let ran = run(&[&line[..], &["--initial-weights", &path, "--out", &out, "--no-report"]].concat()).done();
+    assert!(ran.stderr.contains("took '_orig_mod.' off the tensors' names"), "{ran}");
 }
 
 fn half_precision_is_read() {

@@ -1,5 +1,6 @@
 //! Tests that need a device. Without one they are reported as ignored, never as passed.
 
+mod api;
 mod conv_shapes;
 mod differences;
 mod golden_ops;
@@ -43,6 +44,7 @@ fn main() {
         None => eprintln!("no adapter: every test is reported as ignored"),
     }
     let mut trials = Vec::new();
+    trials.extend(api::trials(device.as_ref()));
     trials.extend(kernels::trials(device.as_ref()));
     trials.extend(network::trials(device.as_ref()));
     trials.extend(matrix_units::trials(device.as_ref()));

@@ -114,6 +114,21 @@ fn errors_name_the_file_and_line() {
 }
 
 #[test]
+fn functions_get_a_twin_that_works_in_place() {
+    let text = "#define N 2\n#in_place x in y\n// Doubles.\n@compute\nfn forward(at: vec3<u32>) {\n#for j in 0..N\n    y[at.x + ${j}u] = 2 * x[at.x + ${j}u];\n#end\n}\n#end\nrest\n";
+    let expected = "// Doubles.\n@compute\nfn forward(at: vec3<u32>) {\n    y[at.x + 0u] = 2 * x[at.x + 0u];\n    y[at.x + 1u] = 2 * x[at.x + 1u];\n}\n\n\
+        // The same where `y` is the memory of `x`.\n@compute\nfn forward_in_place(at: vec3<u32>) {\n    y[at.x + 0u] = 2 * y[at.x + 0u];\n    y[at.x + 1u] = 2 * y[at.x + 1u];\n}\nrest\n";
+    assert_eq!(one(text).unwrap(), expected);
+    for (text, start) in [
+        ("#in_place x in y\nfn f() {}\n", "main.wgsl:1: #in_place without #end"),
+        ("#in_place x\nfn f() {}\n#end\n", "main.wgsl:1: #in_place INPUT in OUTPUT"),
+        ("#in_place x in y\nlet x = 1;\n#end\n", "main.wgsl:1: #in_place without a function"),
+    ] {
+        assert!(one(text).unwrap_err().starts_with(start), "{text}");
+    }
+}
+
+#[test]
 fn shaders_that_store_activations_come_twice() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("main.wgsl");

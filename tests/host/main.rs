@@ -11,3 +11,4 @@ mod memory_model;
 mod schedules;
 mod shaders;
 mod summary;
+mod variables;

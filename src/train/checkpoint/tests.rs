@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::weights::ErrorKind;
+use crate::errors::ErrorKind;
 
 fn tensor(name: &str, start: f32) -> NamedTensor {
     NamedTensor { name: name.into(), shape: vec![2, 3], data: (0..6).map(|i| start + i as f32 * 0.1).collect() }
