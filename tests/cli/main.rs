@@ -15,6 +15,7 @@ mod memory;
 mod mixed;
 mod recipes;
 mod report;
+mod small_sets;
 mod startup;
 mod support;
 mod torch;
@@ -62,6 +63,7 @@ fn main() {
         ("weights", weights::TESTS),
         ("train", train::TESTS),
         ("report", report::TESTS),
+        ("small_sets", small_sets::TESTS),
         ("data", data::TESTS),
         ("recipes", recipes::TESTS),
         ("startup", startup::TESTS),
