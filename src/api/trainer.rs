@@ -23,11 +23,12 @@ pub struct Trainer {
 
 impl Trainer {
     /// A run of an architecture (`nin`, `nin-cifar`, `nin-small`, ...) with its usual settings, on what `--data` takes: the name
-    /// of a data set, or a folder. A folder's pictures decide about channels and normalisation.
+    /// of a data set, or a folder. A folder's pictures decide about channels and normalisation, and few of them about
+    /// warm-up and clipping; the number of epochs stays.
     pub fn new(model: &str, data: impl Into<String>) -> Result<Self, ConfigError> {
         let mut config = TrainConfig::defaults(model)?;
         config.data = data.into();
-        Ok(Trainer { request: Self::request(config, Follow { channels: true, normalisation: true }) })
+        Ok(Trainer { request: Self::request(config, Follow { epochs: false, ..Follow::EVERYTHING }) })
     }
 
     /// As [`Trainer::new`] on images of your own. They are not read again: [`Trainer::resume`] needs
@@ -67,7 +68,14 @@ impl Trainer {
 
     /// Changes settings; `train` says which ones cannot be. A run that goes on keeps the settings in its folder.
     pub fn with(mut self, change: impl FnOnce(&mut TrainConfig)) -> Self {
-        change(&mut self.request.config);
+        let before = self.request.config.clone();
+        let (config, follow) = (&mut self.request.config, &mut self.request.follow);
+        change(config);
+        // What is set is meant.
+        follow.warmup &= config.warmup_epochs == before.warmup_epochs;
+        follow.clipping &= config.clip_norm == before.clip_norm;
+        follow.head &= config.head_bias == before.head_bias && config.init == before.init;
+        follow.rate &= config.lr == before.lr;
         self
     }
 

@@ -147,7 +147,8 @@ fn command() -> String {
 
 /// What a finished run came to, and how to use it.
 fn closing(outcome: &TrainOutcome, report: Option<&Path>) -> String {
-    let is_measured = outcome.last.as_ref().is_some_and(|line| line.test_acc.is_finite());
+    // A finished run that is resumed trains no epoch.
+    let is_measured = outcome.best_accuracy.is_some();
     let mut lines = Vec::new();
     if let Some(line) = &outcome.last {
         lines.push(("train accuracy", format::percent(line.train_acc)));
@@ -155,6 +156,8 @@ fn closing(outcome: &TrainOutcome, report: Option<&Path>) -> String {
             let best = outcome.best_accuracy.map_or(String::new(), |best| format!(" (best {})", format::percent(best)));
             lines.push(("test accuracy", format!("{}{best}", format::percent(line.test_acc))));
         }
+    } else if let Some(best) = outcome.best_accuracy {
+        lines.push(("test accuracy", format!("best {}", format::percent(best))));
     }
     let weights = outcome.out.join(if is_measured { "best.safetensors" } else { "last.safetensors" });
     lines.push(("time", format::duration(outcome.seconds)));
@@ -174,7 +177,7 @@ mod tests {
         TrainOutcome {
             out: "runs/nin-1".into(),
             last: Some(last),
-            best_accuracy: Some(0.9),
+            best_accuracy: test_acc.is_finite().then_some(0.9),
             interrupted: false,
             seconds: 6.0,
             best_predictions: None,
@@ -189,6 +192,8 @@ mod tests {
         assert!(text.contains("report          runs/nin-1/report.html\n"), "{text}");
         let unmeasured = closing(&outcome(f64::NAN), None);
         assert!(!unmeasured.contains("test accuracy") && unmeasured.contains("last.safetensors"), "{unmeasured}");
+        let resumed = closing(&TrainOutcome { last: None, ..outcome(0.8831) }, None);
+        assert!(resumed.contains("test accuracy   best 90.00 %\n") && resumed.contains("best.safetensors IMAGE...\n"), "{resumed}");
     }
 
     #[test]

@@ -226,7 +226,16 @@ impl Args {
     /// says which it wants.
     pub fn follows_pictures(&self) -> Follow {
         let is_new = self.initial_weights.is_none() && self.recipe.is_none();
-        Follow { channels: is_new && self.in_channels.is_none(), normalisation: is_new && self.mean.is_none() && self.std.is_none() }
+        let has_own_schedule = self.recipe.is_some();
+        Follow {
+            channels: is_new && self.in_channels.is_none(),
+            normalisation: is_new && self.mean.is_none() && self.std.is_none(),
+            epochs: !has_own_schedule && self.epochs.is_none(),
+            warmup: !has_own_schedule && self.warmup_epochs.is_none(),
+            clipping: !has_own_schedule && self.clip_norm.is_none(),
+            head: is_new && self.head_bias.is_none() && self.init.is_none(),
+            rate: !has_own_schedule && self.lr.is_none(),
+        }
     }
 
     /// Checks the flags given beside `--resume`: they may repeat the run's configuration, and change where its data lies, how

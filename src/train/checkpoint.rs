@@ -44,6 +44,8 @@ pub struct Checkpoint {
     pub loss_scale: Option<LossScale>,
     /// Best test accuracy so far, that of `best.safetensors`.
     pub best_accuracy: Option<f64>,
+    /// Test loss of `best.safetensors`, where it is known; in a run without test images the lowest mean training loss of an epoch.
+    pub best_loss: Option<f64>,
     /// What the epochs so far mean for the learning rate and for stopping early.
     pub progress: Progress,
     /// Sums that the next lines of the metrics are made of.
@@ -92,6 +94,7 @@ impl Checkpoint {
             optimizer,
             loss_scale,
             best_accuracy: None,
+            best_loss: None,
             progress: Progress::default(),
             sums: RunningSums::default(),
             seed: config.seed,
@@ -217,6 +220,7 @@ impl Checkpoint {
             step_in_epoch: self.step_in_epoch,
             loss_scale: self.loss_scale.map(SavedLossScale::from),
             best_accuracy: self.best_accuracy.map(Exact),
+            best_loss: self.best_loss.map(Exact),
             progress: SavedProgress::from(self.progress),
             epoch_loss: Exact(self.sums.epoch_loss),
             epoch_correct: self.sums.epoch_correct,
@@ -286,6 +290,8 @@ struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     loss_scale: Option<SavedLossScale>,
     best_accuracy: Option<Exact>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    best_loss: Option<Exact>,
     #[serde(default)]
     progress: SavedProgress,
     epoch_loss: Exact,
@@ -335,19 +341,25 @@ struct SavedProgress {
     bad_epochs: u32,
     reductions: u32,
     epochs_since_best: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    setbacks: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl From<Progress> for SavedProgress {
     fn from(progress: Progress) -> Self {
-        let Progress { best_loss, bad_epochs, reductions, epochs_since_best } = progress;
-        SavedProgress { best_loss: best_loss.map(Exact), bad_epochs, reductions, epochs_since_best }
+        let Progress { best_loss, bad_epochs, reductions, epochs_since_best, setbacks } = progress;
+        SavedProgress { best_loss: best_loss.map(Exact), bad_epochs, reductions, epochs_since_best, setbacks }
     }
 }
 
 impl From<SavedProgress> for Progress {
     fn from(saved: SavedProgress) -> Self {
-        let SavedProgress { best_loss, bad_epochs, reductions, epochs_since_best } = saved;
-        Progress { best_loss: best_loss.map(|exact| exact.0), bad_epochs, reductions, epochs_since_best }
+        let SavedProgress { best_loss, bad_epochs, reductions, epochs_since_best, setbacks } = saved;
+        Progress { best_loss: best_loss.map(|exact| exact.0), bad_epochs, reductions, epochs_since_best, setbacks }
     }
 }
 
@@ -371,6 +383,7 @@ impl Manifest {
             optimizer,
             loss_scale: self.loss_scale.map(LossScale::from),
             best_accuracy: self.best_accuracy.map(|exact| exact.0),
+            best_loss: self.best_loss.map(|exact| exact.0),
             progress: self.progress.into(),
             sums: RunningSums {
                 epoch_loss: self.epoch_loss.0,

@@ -1,5 +1,7 @@
 //! What a run looks like that learns nothing any more.
 
+use super::config::{Precision, TrainConfig};
+use super::progress::SETBACK_FACTOR;
 use std::fmt;
 
 /// A run that went wrong, and where.
@@ -13,8 +15,10 @@ pub struct Divergence {
     pub origin: Option<Origin>,
     /// Updates of the checkpoint that is kept.
     pub kept: u64,
-    /// The run computes in mixed precision.
-    pub is_mixed: bool,
+    /// Settings with which the run may end better.
+    pub advice: Vec<String>,
+    /// How often the run had gone back to an earlier checkpoint before.
+    pub setbacks: u32,
 }
 
 /// How divergence shows.
@@ -30,6 +34,8 @@ pub enum Symptom {
     DeadLogits,
     /// Every test image gets the same answer, bit for bit.
     SameAnswer,
+    /// The mean loss of an epoch, finite, is far above that of equal scores.
+    Exploded(f64),
 }
 
 /// A layer and what is wrong with it.
@@ -44,33 +50,85 @@ pub struct Origin {
 impl Divergence {
     /// Seen after `step` updates; where it comes from is found out later.
     pub fn new(step: u64, symptom: Symptom) -> Self {
-        Divergence { step, symptom, origin: None, kept: 0, is_mixed: false }
+        Divergence { step, symptom, origin: None, kept: 0, advice: Vec::new(), setbacks: 0 }
     }
+
+    /// What was seen, and when.
+    pub fn seen(&self) -> String {
+        let step = self.step;
+        match self.symptom {
+            Symptom::Loss(loss) => format!("training diverged: the loss of step {step} is {loss}"),
+            Symptom::TestLoss(loss) => format!("training diverged: the loss of the test images after step {step} is {loss}"),
+            Symptom::Parameters => format!("training diverged: step {step} has made parameters that are not finite"),
+            Symptom::DeadLogits => format!(
+                "training collapsed: at step {step} all classes score the same for every image, and no gradient is left to learn from"
+            ),
+            Symptom::SameAnswer => format!("training collapsed: after step {step} every test image gets the same answer"),
+            Symptom::Exploded(loss) => {
+                format!("training diverged: the mean loss of the epoch that ends with step {step} is {}", four_digits(loss))
+            }
+        }
+    }
+
+    /// Advises settings that are milder than those of the run, after it has gone back `setbacks` times.
+    pub fn advise(&mut self, config: &TrainConfig, setbacks: u32) {
+        self.setbacks = setbacks;
+        let rate = config.lr * SETBACK_FACTOR.powi(setbacks as i32 + 1);
+        self.advice = vec![format!("a smaller --lr such as {}", two_digits(rate))];
+        let warmup = (2.0 * config.warmup_epochs).max(1.0).ceil();
+        if warmup <= f64::from(config.epochs) {
+            self.advice.push(format!("--warmup-epochs {warmup}"));
+        }
+        if config.clip_norm.is_none_or(|norm| norm > CLIP_NORM) {
+            self.advice.push(format!("--clip-norm {CLIP_NORM}"));
+        }
+        let is_dead = matches!(self.symptom, Symptom::DeadLogits | Symptom::SameAnswer);
+        if is_dead && config.head_bias.is_none_or(|bias| bias < HEAD_BIAS) {
+            self.advice.push(format!("--head-bias {HEAD_BIAS}"));
+        }
+        if !is_dead && config.precision == Precision::Mixed {
+            self.advice.push("--precision f32".into());
+        }
+        if is_dead {
+            self.advice.push("another --seed".into());
+        }
+    }
+}
+
+/// The norm that is advised for `--clip-norm`, and that short runs on own pictures clip to.
+pub const CLIP_NORM: f64 = 1.0;
+/// The start that is advised for the last biases: that of `nin-small`.
+pub const HEAD_BIAS: f64 = 5.0;
+
+/// A loss as text: exploded ones may have a hundred digits.
+fn four_digits(loss: f64) -> String {
+    if loss < 1e6 { format!("{loss:.4}") } else { format!("{loss:.3e}") }
+}
+
+/// A positive number rounded to two digits.
+fn two_digits(value: f64) -> f64 {
+    let unit = 10f64.powi(value.log10().floor() as i32 - 1);
+    let rounded = (value / unit).round() * unit;
+    // Through decimal text, as the product is not exact.
+    format!("{rounded:.1e}").parse().unwrap_or(rounded)
 }
 
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let step = self.step;
-        match self.symptom {
-            Symptom::Loss(loss) => write!(f, "training diverged: the loss of step {step} is {loss}")?,
-            Symptom::TestLoss(loss) => write!(f, "training diverged: the loss of the test images after step {step} is {loss}")?,
-            Symptom::Parameters => write!(f, "training diverged: step {step} has made parameters that are not finite")?,
-            Symptom::DeadLogits => write!(
-                f,
-                "training collapsed: at step {step} all classes score the same for every image, and no gradient is left to learn from"
-            )?,
-            Symptom::SameAnswer => write!(f, "training collapsed: after step {step} every test image gets the same answer")?,
-        }
+        f.write_str(&self.seen())?;
         if let Some(Origin { place, fault }) = &self.origin {
             write!(f, "; {place} is the first {fault}")?;
         }
-        write!(f, "; the checkpoint of step {} is kept. ", self.kept)?;
-        match self.symptom {
-            Symptom::DeadLogits | Symptom::SameAnswer => {
-                write!(f, "Start again with a smaller --lr, --warmup-epochs 1, --head-bias 1 or another --seed")
-            }
-            _ if self.is_mixed => write!(f, "Start again with a smaller --lr, with --warmup-epochs 1, or with --precision f32"),
-            _ => write!(f, "Start again with a smaller --lr, or with --warmup-epochs 1"),
+        match self.setbacks {
+            0 => {}
+            1 => write!(f, "; going back to an earlier checkpoint with a smaller learning rate did not help")?,
+            times => write!(f, "; going back to an earlier checkpoint with a smaller learning rate, {times} times, did not help")?,
+        }
+        write!(f, "; the checkpoint of step {} is kept", self.kept)?;
+        match &self.advice[..] {
+            [] => Ok(()),
+            [only] => write!(f, ". Start again with {only}"),
+            [first @ .., last] => write!(f, ". Start again with {} or {last}", first.join(", ")),
         }
     }
 }
@@ -124,6 +182,21 @@ impl CollapseWatch {
     }
 }
 
+/// How far above the loss of equal scores the mean loss of an epoch shows that a network, which had learned, has come apart: one
+/// that is merely sure of wrong answers stays well below.
+const EXPLOSION: f64 = 10.0;
+
+/// Whether the mean loss of an epoch, or of the test behind it, is that of a network that has come apart.
+pub fn is_explosion(loss: f64, classes: usize) -> bool {
+    loss > EXPLOSION * (classes as f64).ln()
+}
+
+/// Whether a network has learned something by its losses and answers: more of the test images recognised than by always
+/// naming the class that `commonest` of them have, or without test images a lower loss than that of equal scores.
+pub fn has_learned(test_accuracy: f64, commonest: f64, train_loss: f64, classes: usize) -> bool {
+    if test_accuracy.is_finite() { test_accuracy > commonest } else { train_loss < (classes as f64).ln() }
+}
+
 /// Updates before equal answers end a run: momentum may still bring a network back that its first updates have silenced.
 pub const SETTLED_UPDATES: u64 = 50;
 
@@ -152,18 +225,48 @@ mod tests {
 
     #[test]
     fn messages_are_one_line_with_place_and_advice() {
+        let mut config = TrainConfig::defaults("nin").unwrap();
         let mut divergence = Divergence::new(7, Symptom::Loss(f64::NAN));
+        divergence.advise(&config, 0);
         assert_eq!(
             divergence.to_string(),
-            "training diverged: the loss of step 7 is NaN; the checkpoint of step 0 is kept. Start again with a smaller --lr, or with \
-             --warmup-epochs 1"
+            "training diverged: the loss of step 7 is NaN; the checkpoint of step 0 is kept. Start again with a smaller --lr such as \
+             0.025, --warmup-epochs 1 or --clip-norm 1"
         );
+        config.precision = Precision::Mixed;
+        divergence.advise(&config, 0);
+        assert!(divergence.to_string().ends_with("--clip-norm 1 or --precision f32"), "{divergence}");
         divergence.symptom = Symptom::DeadLogits;
         divergence.origin = Some(Origin { place: "7.5 (relu)".into(), fault: "layer that gives zeros for every image" });
         divergence.kept = 5;
+        divergence.advise(&config, 3);
         let text = divergence.to_string();
         assert!(text.contains("7.5 (relu) is the first layer that gives zeros") && text.contains("step 5 is kept"), "{text}");
         assert!(text.contains("--head-bias") && !text.contains('\n'), "{text}");
+        assert!(text.contains("3 times, did not help") && text.contains("such as 0.00039, "), "{text}");
+    }
+
+    #[test]
+    fn advice_is_never_weaker_than_what_the_run_had() {
+        let mut config = TrainConfig::defaults("nin-small").unwrap();
+        (config.clip_norm, config.warmup_epochs) = (Some(0.5), 3.0);
+        let mut divergence = Divergence::new(60, Symptom::SameAnswer);
+        divergence.advise(&config, 0);
+        assert_eq!(divergence.advice, ["a smaller --lr such as 0.01", "--warmup-epochs 6", "another --seed"]);
+        (config.clip_norm, config.warmup_epochs, config.head_bias) = (Some(5.0), 20.0, Some(1.0));
+        divergence.advise(&config, 1);
+        assert_eq!(divergence.advice, ["a smaller --lr such as 0.0025", "--clip-norm 1", "--head-bias 5", "another --seed"]);
+        for (value, rounded) in [(0.0123, 0.012), (2.5e-5, 2.5e-5), (1e30, 1e30), (0.0999, 0.1), (640.0, 640.0)] {
+            assert_eq!(two_digits(value), rounded);
+        }
+    }
+
+    #[test]
+    fn a_wrong_answer_that_is_sure_of_itself_is_no_explosion() {
+        assert!(is_explosion(1280.0, 3) && is_explosion(f64::INFINITY, 10));
+        assert!(!is_explosion(5.0, 3) && !is_explosion(f64::NAN, 3));
+        assert!(has_learned(0.5, 0.33, f64::NAN, 3) && !has_learned(0.5, 0.5, 0.1, 2));
+        assert!(has_learned(f64::NAN, f64::NAN, 0.5, 2) && !has_learned(f64::NAN, f64::NAN, 0.7, 2));
     }
 
     #[test]

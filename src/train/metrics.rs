@@ -62,6 +62,15 @@ pub struct EpochLine {
     pub skipped_steps: Option<u64>,
 }
 
+impl EpochLine {
+    /// Whether the weights after this epoch are better than those of an epoch with the test accuracy and test loss `best`: more
+    /// of the test images recognised, or as many at a lower loss. Of epochs without a test the later one is the better.
+    pub fn is_better_than(&self, best: Option<(f64, f64)>) -> bool {
+        let Some((accuracy, loss)) = best.filter(|_| self.test_acc.is_finite()) else { return true };
+        self.test_acc > accuracy || (self.test_acc == accuracy && self.test_loss < loss)
+    }
+}
+
 /// A line of either kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -212,6 +221,17 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.ends_with("\"seconds\":12.5,\"loss_scale\":65536.0,\"skipped_steps\":2}\n"), "{text}");
         assert_eq!(read(&path).unwrap().last(), Some(&MetricsLine::Epoch(mixed)));
+    }
+
+    #[test]
+    fn of_equal_accuracies_the_lower_loss_is_better() {
+        let line = EpochLine { test_acc: 1.0, test_loss: 0.11, ..epoch(1) };
+        assert!(line.is_better_than(None));
+        assert!(line.is_better_than(Some((1.0, 0.12))) && line.is_better_than(Some((0.9, 0.01))));
+        assert!(!line.is_better_than(Some((1.0, 0.11))) && !line.is_better_than(Some((1.0, 0.00006))));
+        // A loss that is not known is not beaten.
+        assert!(!line.is_better_than(Some((1.0, f64::NAN))));
+        assert!(EpochLine { test_acc: f64::NAN, ..line }.is_better_than(Some((1.0, 0.0))));
     }
 
     #[test]

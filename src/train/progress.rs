@@ -16,7 +16,15 @@ pub struct Progress {
     pub reductions: u32,
     /// Epochs since the best test accuracy.
     pub epochs_since_best: u32,
+    /// How often the run has gone back to an earlier checkpoint: each time the learning rate becomes [`SETBACK_FACTOR`] of what
+    /// it was.
+    pub setbacks: u32,
 }
+
+/// What the learning rate is multiplied by each time that a run goes back to an earlier checkpoint.
+pub const SETBACK_FACTOR: f64 = 0.25;
+/// How often a run goes back before it gives up.
+pub const MOST_SETBACKS: u32 = 3;
 
 impl Progress {
     /// Notes the end of an epoch: its loss on the test images, or on the training images where there are no others, and whether

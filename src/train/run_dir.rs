@@ -155,6 +155,11 @@ impl RunDir {
         self.path.join("state")
     }
 
+    /// The checkpoint that a run goes back to when it learns nothing any more.
+    pub fn best_state(&self) -> PathBuf {
+        self.state().join("best")
+    }
+
     /// What happened, in words.
     pub fn log(&self) -> PathBuf {
         self.path.join("train.log")

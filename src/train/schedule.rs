@@ -2,6 +2,7 @@
 //!
 //! With `t` the updates done so far, `W = warmup_epochs * steps_per_epoch` and
 //! `T = epochs * steps_per_epoch`:
+//! all of it times [`SETBACK_FACTOR`] for each time that the run has gone back to an earlier checkpoint:
 //!
 //! - warm-up, `t < W`: `lr * (t + 1) / W`, at most `lr`, whatever the schedule;
 //! - `constant`: `lr`;
@@ -15,11 +16,15 @@
 //!   and would be 0 at `T` (`CosineAnnealingLR` stepped per update).
 
 use super::config::{Schedule, TrainConfig};
-use super::progress::Progress;
+use super::progress::{Progress, SETBACK_FACTOR};
 
 /// The learning rate of update number `step` (the first is 0) where an epoch has `steps_per_epoch`
 /// updates, after epochs that went as `progress` says. Beyond the last epoch a cosine stays where it ended.
 pub fn learning_rate(config: &TrainConfig, progress: &Progress, step: u64, steps_per_epoch: u64) -> f64 {
+    scheduled(config, progress, step, steps_per_epoch) * SETBACK_FACTOR.powi(progress.setbacks as i32)
+}
+
+fn scheduled(config: &TrainConfig, progress: &Progress, step: u64, steps_per_epoch: u64) -> f64 {
     let per_epoch = steps_per_epoch.max(1);
     let done = step as f64;
     let warmup = config.warmup_epochs * per_epoch as f64;
@@ -114,6 +119,17 @@ mod tests {
         let mut short = config;
         short.warmup_epochs = 0.375;
         assert_close(&rates(&short, &[0, 1, 2]), &[0.4 / 1.5, 0.4, 0.4]);
+    }
+
+    #[test]
+    fn a_setback_quarters_the_rate_of_every_schedule() {
+        for schedule in [Schedule::Constant, Schedule::Step, Schedule::Cosine, Schedule::Plateau, Schedule::OneCycle] {
+            let config = config(schedule, 1.0);
+            let of = |setbacks, step| learning_rate(&config, &Progress { setbacks, ..Progress::default() }, step, 4);
+            for step in [0, 3, 9, 23] {
+                assert_eq!((of(1, step), of(2, step)), (of(0, step) / 4.0, of(0, step) / 16.0), "{schedule:?} {step}");
+            }
+        }
     }
 
     #[test]

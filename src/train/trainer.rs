@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 mod diagnosis;
 mod epochs;
+mod going_back;
 mod resume;
 mod saving;
 
@@ -118,6 +119,8 @@ pub trait Observer {
     fn epoch(&mut self, line: &EpochLine, is_best: bool);
     /// Something worth a line.
     fn note(&mut self, text: &str);
+    /// The run goes on from an earlier checkpoint, after `step` updates and `epoch` whole epochs; what came later comes anew.
+    fn went_back(&mut self, _step: u64, _epoch: u64) {}
 }
 
 /// Who does not.
@@ -173,7 +176,16 @@ pub(super) fn attempt(
     let mut run = Run::prepare(gpu, request, observer)?;
     (known.out, known.saved_step) = (Some(run.dir.path().to_path_buf()), Some(run.saver.saved_step));
     observer.started(&run.info(gpu));
-    let ended = run.train(gpu, observer, stop);
+    let ended = loop {
+        match run.train(gpu, observer, stop) {
+            Err(TrainError::Diverged(divergence)) => match run.go_back(gpu, &divergence, observer) {
+                Ok(true) => {}
+                Ok(false) => break Err(TrainError::Diverged(divergence)),
+                Err(error) => break Err(error),
+            },
+            other => break other,
+        }
+    };
     (known.saved_step, known.lose_device_at) = (Some(run.saver.saved_step), std::mem::take(&mut run.lose_device_at));
     let interrupted = ended.map_err(|error| run.diagnose(gpu, error, observer, stop))?;
     Ok(TrainOutcome {
@@ -209,6 +221,7 @@ struct Run {
     step: u64,
     sums: RunningSums,
     best_accuracy: Option<f64>,
+    best_loss: Option<f64>,
     progress: Progress,
     last: Option<EpochLine>,
     best_predictions: Option<Vec<Prediction>>,
@@ -256,6 +269,13 @@ impl Run {
         config.validate()?;
         if request.batch_size_auto && resumed.is_none() {
             config.batch_size = fit_batch_size(gpu, &config, model, &dataset, observer)?;
+        }
+        let may_start_again = resumed.is_none() && follow.rate && dataset.unreadable.is_some();
+        if resumed.is_none() {
+            fit::fit_batch(&mut config, dataset.train.len(), observer);
+            if dataset.unreadable.is_some() {
+                fit::fit_few_updates(&mut config, follow, dataset.train.len(), observer);
+            }
         }
         let budget = gpu.target().memory_budget;
         let other_budget = resumed.is_some() && config.memory_budget != budget;
@@ -365,7 +385,11 @@ impl Run {
             None => {
                 let (state, scale) = (engine.download_state(gpu)?, engine.download_loss_scale(gpu)?);
                 let first = Checkpoint::first(&config, &fingerprint, parameters, state, scale);
-                Checkpoint { whitening: whitening.as_ref().map(|whitening| whitening.sha256().into()), ..first }.save(&dir.state())?;
+                let first = Checkpoint { whitening: whitening.as_ref().map(|whitening| whitening.sha256().into()), ..first };
+                if may_start_again {
+                    first.save(&dir.best_state())?;
+                }
+                first.save(&dir.state())?;
             }
         }
         let metadata = metadata(&config, &dataset, whitening.as_ref());
@@ -382,6 +406,7 @@ impl Run {
             metrics: MetricsLog::open(&dir.metrics(), step, epoch, steps_per_epoch)?,
             sums: checkpoint.as_ref().map_or_else(RunningSums::default, |c| c.sums),
             best_accuracy: checkpoint.as_ref().and_then(|c| c.best_accuracy),
+            best_loss: checkpoint.as_ref().and_then(|c| c.best_loss),
             progress: checkpoint.as_ref().map_or_else(Progress::default, |c| c.progress),
             last: None,
             best_predictions: None,

@@ -17,6 +17,7 @@ mod mixed;
 mod places;
 mod recipes;
 mod report;
+mod small_sets;
 mod startup;
 mod support;
 mod torch;
@@ -64,6 +65,7 @@ fn main() {
         ("weights", weights::TESTS),
         ("train", train::TESTS),
         ("report", report::TESTS),
+        ("small_sets", small_sets::TESTS),
         ("data", data::TESTS),
         ("recipes", recipes::TESTS),
         ("startup", startup::TESTS),

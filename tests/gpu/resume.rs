@@ -7,7 +7,7 @@ use nin_wgpu::rng::Stream;
 use nin_wgpu::train::TrainError;
 use nin_wgpu::train::config::{Augment, Optimizer, Schedule, TrainConfig};
 use nin_wgpu::train::interval::CheckpointInterval;
-use nin_wgpu::train::metrics::EpochLine;
+use nin_wgpu::train::metrics::{self, EpochLine, MetricsLine};
 use nin_wgpu::train::trainer::{Observer, RunInfo, StepReport, TrainOutcome, TrainRequest, train};
 use std::fs;
 use std::path::Path;
@@ -22,6 +22,7 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
             trial(device, format!("resume::in the middle of an epoch, {name}"), move |gpu| stops(gpu, change))
         })
         .collect();
+    trials.push(trial(device, "resume::across an explosion that the run goes back from", goes_back));
     trials.push(trial(device, "resume::a device lost at any moment is an error", |_| losses()));
     trials
 }
@@ -80,6 +81,81 @@ fn request(config: TrainConfig, out: &Path, is_new: bool) -> TrainRequest {
         follow: nin_wgpu::train::fit::Follow::NOTHING,
         dataset: None,
     }
+}
+
+/// Good weights, and a rate that rises until nothing can hold.
+fn explosive() -> TrainConfig {
+    let mut config = config(|config| {
+        (config.limit_train, config.limit_test, config.batch_size) = (Some(96), Some(64), 16);
+        (config.epochs, config.warmup_epochs, config.lr) = (8, 8.0, 1.0);
+    });
+    config.initial_weights = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/nin-small-fashion.safetensors"));
+    config
+}
+
+/// Raises a flag some updates behind the first return to an earlier checkpoint.
+struct StopBehindReturn<'a> {
+    updates: u64,
+    returned_to: Option<u64>,
+    stop: &'a AtomicBool,
+}
+
+impl Observer for StopBehindReturn<'_> {
+    fn started(&mut self, _: &RunInfo) {}
+    fn step(&mut self, report: &StepReport) {
+        if self.returned_to.is_some_and(|step| report.step >= step + self.updates) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+    fn epoch(&mut self, _: &EpochLine, _: bool) {}
+    fn note(&mut self, _: &str) {}
+    fn went_back(&mut self, step: u64, _: u64) {
+        self.returned_to.get_or_insert(step);
+    }
+}
+
+/// A run that is stopped before it explodes and again behind its return is the run that nobody stops.
+fn goes_back(gpu: &Gpu) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let text = |error: TrainError| error.to_string();
+    let (plain, stopped) = (folder.path().join("plain"), folder.path().join("stopped"));
+    let stop = AtomicBool::new(false);
+    let mut observer = StopBehindReturn { updates: 1 << 40, returned_to: None, stop: &stop };
+    train(gpu, request(explosive(), &plain, true), &mut observer, &stop).map_err(text)?;
+    if observer.returned_to.is_none() {
+        return Err("the run never went back".into());
+    }
+    let mut outcome = run(gpu, request(explosive(), &stopped, true), 4).map_err(text)?;
+    let first = outcome.interrupted;
+    for updates in [0, 3] {
+        let mut observer = StopBehindReturn { updates, returned_to: None, stop: &stop };
+        outcome = train(gpu, request(explosive(), &stopped, false), &mut observer, &stop).map_err(text)?;
+        stop.store(false, Ordering::Relaxed);
+        if updates == 0 && !(first && outcome.interrupted) {
+            return Err("the run was not stopped before and behind its return".into());
+        }
+    }
+    if outcome.interrupted {
+        run(gpu, request(explosive(), &stopped, false), u64::MAX).map_err(text)?;
+    }
+    for file in ["last.safetensors", "best.safetensors"] {
+        let read = |run: &Path| fs::read(run.join(file)).map_err(|e| format!("{file}: {e}"));
+        if read(&stopped)? != read(&plain)? {
+            return Err(format!("{file} differs"));
+        }
+    }
+    // All but the times.
+    let lines = |run: &Path| -> Result<Vec<MetricsLine>, String> {
+        let mut lines = metrics::read(&run.join("metrics.jsonl")).map_err(|error| error.to_string())?;
+        for line in &mut lines {
+            match line {
+                MetricsLine::Step(line) => line.images_per_s = 0.0,
+                MetricsLine::Epoch(line) => line.seconds = 0.0,
+            }
+        }
+        Ok(lines)
+    };
+    if lines(&stopped)? == lines(&plain)? { Ok(()) } else { Err("metrics.jsonl differs".into()) }
 }
 
 /// Raises a flag after an update.

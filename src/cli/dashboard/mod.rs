@@ -145,6 +145,13 @@ impl Observer for Dashboard<'_> {
         }
     }
 
+    fn went_back(&mut self, step: u64, epoch: u64) {
+        self.shared.state().went_back(step, epoch);
+        if let Some(plain) = self.plain() {
+            plain.went_back(step, epoch);
+        }
+    }
+
     fn note(&mut self, text: &str) {
         match self.plain() {
             Some(plain) => plain.note(text),

@@ -28,6 +28,8 @@ pub struct State {
     pub accuracy: [Curve; 2],
     /// The best test accuracy and its epoch.
     pub best: Option<(f64, u64)>,
+    /// The test loss of that epoch.
+    best_loss: f64,
     /// What was worth a line, the latest last.
     pub notes: Vec<String>,
     /// Asked to stop.
@@ -71,8 +73,18 @@ impl State {
         for (curve, value) in self.accuracy.iter_mut().zip([line.train_acc, line.test_acc]) {
             push(curve, (at, value * 100.0));
         }
-        if line.test_acc.is_finite() && self.best.is_none_or(|(best, _)| line.test_acc > best) {
-            self.best = Some((line.test_acc, line.epoch));
+        if line.test_acc.is_finite() && line.is_better_than(self.best.map(|(best, _)| (best, self.best_loss))) {
+            (self.best, self.best_loss) = (Some((line.test_acc, line.epoch)), line.test_loss);
+        }
+    }
+
+    /// The run goes on from a checkpoint after `step` updates and `epoch` whole epochs: what came later comes anew.
+    pub fn went_back(&mut self, step: u64, epoch: u64) {
+        let done = step as f64 / self.steps_per_epoch();
+        self.step_loss.retain(|(at, _)| *at <= done);
+        self.loss.iter_mut().chain(&mut self.accuracy).for_each(|curve| curve.retain(|(at, _)| *at <= epoch as f64));
+        if self.best.is_some_and(|(_, best)| best > epoch) {
+            self.best = None;
         }
     }
 

@@ -146,6 +146,23 @@ fn runs_that_go_on_show_what_was_before() {
 }
 
 #[test]
+fn what_came_after_the_checkpoint_that_a_run_went_back_to_is_gone() {
+    let mut state = state();
+    let epoch = |epoch, test_acc, test_loss| EpochLine { epoch, test_acc, test_loss, ..Default::default() };
+    let before = (state.step_loss.clone(), state.loss.clone(), state.accuracy.clone());
+    let (step, whole) = (state.steps().0, 100);
+    state.step(&StepReport { epoch: 101, step_in_epoch: 1, step: step + 1, loss: 9.0, accuracy: 0.1, lr: 0.1, images_per_s: 1.0 });
+    state.epoch(&epoch(101, 1.0, 1280.0));
+    assert_eq!(state.best, Some((1.0, 101)));
+    // As many recognised at a lower loss.
+    state.epoch(&epoch(102, 1.0, 0.5));
+    assert_eq!(state.best, Some((1.0, 102)));
+    state.went_back(step, whole);
+    assert_eq!((state.step_loss, state.loss, state.accuracy), before);
+    assert_eq!(state.best, None);
+}
+
+#[test]
 fn curves_and_notes_stay_bounded() {
     let mut state = State::new("x".into());
     state.start(&run(0), &[]);

@@ -149,10 +149,10 @@ impl Facts {
         })
     }
 
-    /// The epoch whose weights were kept as the best: the first with the highest test accuracy.
+    /// The epoch whose weights were kept as the best.
     fn best_epoch(&self) -> Option<&EpochLine> {
         self.epochs().filter(|line| line.test_acc.is_finite()).fold(None, |best: Option<&EpochLine>, line| match best {
-            Some(best) if best.test_acc >= line.test_acc => Some(best),
+            Some(best) if !line.is_better_than(Some((best.test_acc, best.test_loss))) => Some(best),
             _ => Some(line),
         })
     }

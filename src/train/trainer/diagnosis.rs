@@ -6,7 +6,6 @@ use crate::gpu::Gpu;
 use crate::models::{InputOptions, Model};
 use crate::train::TrainError;
 use crate::train::checkpoint::Checkpoint;
-use crate::train::config::Precision;
 use crate::train::divergence::{Divergence, Origin, Symptom};
 use crate::train::engine::{LayerOutput, StepResult};
 use crate::train::resident::{DeviceInput, epoch_batches};
@@ -48,7 +47,7 @@ impl Run {
     pub(super) fn diagnose(&mut self, gpu: &Gpu, error: TrainError, observer: &mut dyn Observer, stop: &AtomicBool) -> TrainError {
         let TrainError::Diverged(mut divergence) = error else { return error };
         divergence.kept = self.saver.saved_step;
-        divergence.is_mixed = self.config.precision == Precision::Mixed;
+        divergence.advise(&self.config, self.progress.setbacks);
         if divergence.origin.is_none() {
             match self.origin(gpu, &divergence, observer, stop) {
                 Ok(origin) => divergence.origin = origin,
@@ -83,7 +82,7 @@ impl Run {
                 self.first_not_finite(gpu, true, &ids)
             }
             Symptom::Loss(_) => self.origin_of_loss(gpu, divergence.step - 1, observer, stop),
-            Symptom::Parameters => Ok(None),
+            Symptom::Parameters | Symptom::Exploded(_) => Ok(None),
         }
     }
 
@@ -103,11 +102,7 @@ impl Run {
         if updates > QUIET_UPDATES {
             observer.note(&format!("diverged; repeating {updates} updates to find the layer, unless Ctrl-C leaves that out"));
         }
-        self.engine.upload(gpu, &checkpoint.parameters);
-        self.engine.upload_state(gpu, &checkpoint.optimizer)?;
-        if let Some(state) = checkpoint.loss_scale {
-            self.engine.upload_loss_scale(gpu, state);
-        }
+        self.upload(gpu, &checkpoint)?;
         let (mut step, mut epoch, mut first) = (checkpoint.step, checkpoint.epoch, checkpoint.step_in_epoch as usize);
         while step <= number {
             let mut batches = self.training_batches(epoch, first)?;

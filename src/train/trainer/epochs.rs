@@ -5,7 +5,7 @@ use crate::data::{Batch, Order};
 use crate::gpu::Gpu;
 use crate::train::TrainError;
 use crate::train::checkpoint::RunningSums;
-use crate::train::divergence::{Divergence, SETTLED_UPDATES, Symptom, is_same_answer};
+use crate::train::divergence::{Divergence, SETTLED_UPDATES, Symptom, has_learned, is_explosion, is_same_answer};
 use crate::train::engine::StepResult;
 use crate::train::metrics::{EpochLine, StepLine};
 use crate::train::plot;
@@ -23,6 +23,8 @@ struct Tested {
     accuracy: f64,
     /// Whatever an image shows, the answer is the same.
     is_same: bool,
+    /// Share of the images that have the commonest label, not a number without any.
+    commonest: f64,
     /// What the network says of each image.
     predictions: Vec<Prediction>,
 }
@@ -148,16 +150,23 @@ impl Run {
     fn finish_epoch(&mut self, gpu: &Gpu, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<bool, TrainError> {
         let started = Instant::now();
         let Some(tested) = self.test(gpu, observer, stop)? else { return Ok(true) };
-        let Tested { loss: test_loss, accuracy: test_acc, is_same, predictions } = tested;
+        let Tested { loss: test_loss, accuracy: test_acc, is_same, commonest, predictions } = tested;
         if is_same && self.step >= SETTLED_UPDATES {
             return Err(Divergence::new(self.step, Symptom::SameAnswer).into());
+        }
+        let train_loss = self.sums.epoch_loss / self.sums.epoch_images.max(1) as f64;
+        // A run that has nothing to go back to may still come round.
+        for loss in [train_loss, test_loss] {
+            if is_explosion(loss, self.config.classes) && self.can_go_back()? {
+                return Err(Divergence::new(self.step, Symptom::Exploded(loss)).into());
+            }
         }
         let is_dead = is_same || (self.collapse.is_suspicious() && !self.has_gradients(gpu)?);
         let scaling = self.engine.download_loss_scale(gpu)?;
         let images = self.sums.epoch_images.max(1) as f64;
         let line = EpochLine {
             epoch: self.epoch + 1,
-            train_loss: self.sums.epoch_loss / images,
+            train_loss,
             train_acc: self.sums.epoch_correct as f64 / images,
             test_loss,
             test_acc,
@@ -166,10 +175,15 @@ impl Run {
             skipped_steps: scaling.map(|state| state.skipped_steps.into()),
         };
         // Without test images the accuracy is not a number: the last epoch counts as the best.
-        let is_best = test_acc.is_nan() || self.best_accuracy.is_none_or(|best| test_acc > best);
+        let is_best = line.is_better_than(self.best_accuracy.map(|accuracy| (accuracy, self.best_loss.unwrap_or(f64::NAN))));
         if is_best && test_acc.is_finite() {
-            self.best_accuracy = Some(test_acc);
+            (self.best_accuracy, self.best_loss) = (Some(test_acc), Some(test_loss));
             self.best_predictions = Some(predictions);
+        }
+        // Without test images only the losses tell which epoch is worth going back to.
+        let is_lowest = test_acc.is_finite() || self.best_loss.is_none_or(|lowest| train_loss < lowest);
+        if test_acc.is_nan() && is_lowest {
+            self.best_loss = Some(train_loss);
         }
         let falls = self.progress.finish_epoch(&self.config, if test_loss.is_nan() { line.train_loss } else { test_loss }, is_best);
         self.epoch += 1;
@@ -182,6 +196,9 @@ impl Run {
         let drawn = plot::write(&self.dir.metrics(), &self.dir.curves(), self.steps_per_epoch() as u64);
         self.tolerate(drawn, observer);
         self.keep_epoch(gpu, is_best)?;
+        if is_best && is_lowest && !is_dead && has_learned(test_acc, commonest, train_loss, self.config.classes) {
+            self.keep_to_go_back(gpu)?;
+        }
         if self.is_over() {
             self.metrics.sync()?;
             self.save(gpu)?;
@@ -233,7 +250,7 @@ impl Run {
     /// Runs the test images; `None` where `stop` came first.
     fn test(&mut self, gpu: &Gpu, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Option<Tested>, TrainError> {
         let Some(evaluator) = &mut self.evaluator else {
-            return Ok(Some(Tested { loss: f64::NAN, accuracy: f64::NAN, is_same: false, predictions: Vec::new() }));
+            return Ok(Some(Tested { loss: f64::NAN, accuracy: f64::NAN, is_same: false, commonest: f64::NAN, predictions: Vec::new() }));
         };
         let batches = epoch_batches(self.resident_test.as_ref(), &self.dataset.test, evaluator.batch(), Order::Sequential, 0, 0)?;
         let mut images = Vec::new();
@@ -255,6 +272,9 @@ impl Run {
         }
         let answers = predictions.iter().map(|prediction| (prediction.label, prediction.result.loss, prediction.result.predicted));
         let accuracy = results.iter().filter(|r| r.rank == 0).count() as f64 / count;
-        Ok(Some(Tested { loss, accuracy, is_same: is_same_answer(answers), predictions }))
+        let mut of_label = vec![0usize; self.config.classes];
+        predictions.iter().for_each(|prediction| of_label[prediction.label as usize] += 1);
+        let commonest = of_label.into_iter().max().unwrap_or(0) as f64 / count;
+        Ok(Some(Tested { loss, accuracy, is_same: is_same_answer(answers), commonest, predictions }))
     }
 }

@@ -25,13 +25,15 @@ pub(super) struct Saver {
     pub saved_step: u64,
     /// Weights of epochs that are not on disk yet.
     unsaved: Vec<(PathBuf, Vec<NamedTensor>)>,
+    /// The checkpoint to go back to, where that is not on disk yet.
+    pub unsaved_best: Option<Checkpoint>,
     /// What has been said about files that cannot be written.
     said: BTreeSet<String>,
 }
 
 impl Saver {
     pub fn new(interval: CheckpointInterval, saved_step: u64) -> Self {
-        Saver { interval, last_attempt: Instant::now(), saved_step, unsaved: Vec::new(), said: BTreeSet::new() }
+        Saver { interval, last_attempt: Instant::now(), saved_step, unsaved: Vec::new(), unsaved_best: None, said: BTreeSet::new() }
     }
 
     /// Whether a checkpoint is due after `updates` updates of the run.
@@ -96,10 +98,32 @@ impl Run {
         Ok(())
     }
 
+    /// Keeps the state after a complete epoch, to go back to, for the next [`Run::save`].
+    pub(super) fn keep_to_go_back(&mut self, gpu: &Gpu) -> Result<(), TrainError> {
+        let (parameters, optimizer) = (self.engine.download(gpu)?, self.engine.download_state(gpu)?);
+        let loss_scale = self.engine.download_loss_scale(gpu)?;
+        let is_finite = not_finite(&parameters).is_none() && optimizer.iter().all(|(_, tensors)| not_finite(tensors).is_none());
+        // What is not finite ends the run when it is saved.
+        if is_finite {
+            self.saver.unsaved_best = Some(self.checkpoint(parameters, optimizer, loss_scale));
+        }
+        Ok(())
+    }
+
+    /// Forgets weights that wait to be written and come from later than the checkpoint that the run goes back to.
+    pub(super) fn forget_unsaved(&mut self) {
+        let best = self.dir.best_weights();
+        self.saver.unsaved.retain(|(path, _)| *path == best);
+    }
+
     /// Writes weights, then the checkpoint. Weights come first, so that a run that goes on from the checkpoint, wherever it
     /// was killed, never has files that are older than the checkpoint.
     pub(super) fn save(&mut self, gpu: &Gpu) -> Result<(), TrainError> {
         self.saver.last_attempt = Instant::now();
+        if let Some(best) = &self.saver.unsaved_best {
+            best.save(&self.dir.best_state())?;
+            self.saver.unsaved_best = None;
+        }
         let parameters = self.engine.download(gpu)?;
         let optimizer = self.engine.download_state(gpu)?;
         let loss_scale = self.engine.download_loss_scale(gpu)?;
@@ -139,6 +163,7 @@ impl Run {
             optimizer,
             loss_scale,
             best_accuracy: self.best_accuracy.filter(|accuracy| accuracy.is_finite()),
+            best_loss: self.best_loss.filter(|loss| loss.is_finite()),
             progress: self.progress,
             sums: self.sums,
             seed: self.config.seed,
