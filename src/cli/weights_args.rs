@@ -93,6 +93,7 @@ impl WeightsArgs {
             mean: single(&config.mean),
             std: single(&config.std),
             polarity: Polarity::Any,
+            fill: None,
             whitening: None,
         };
         let classes = (0..options.classes).map(|index| index.to_string()).collect();
@@ -153,7 +154,8 @@ mod tests {
 
     fn metadata(model: &str) -> Metadata {
         let (mean, std) = (vec![0.5], vec![0.25]);
-        let preprocess = Preprocess { size: [28, 30], channels: 3, mean, std, polarity: Polarity::LightOnDark, whitening: None };
+        let preprocess =
+            Preprocess { size: [28, 30], channels: 3, mean, std, polarity: Polarity::LightOnDark, fill: None, whitening: None };
         Metadata { model: model.into(), classes: vec!["cat".into(), "dog".into()], preprocess, recipe: None }
     }
 

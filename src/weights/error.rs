@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 
 use super::metadata::MetadataError;
+pub(crate) use crate::files::one_line;
+use crate::files::path_text;
 
 /// What an error means to the caller, and so which exit code it leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,25 +215,7 @@ impl WeightsError {
 
 /// A path as messages show it: one line, whatever it is made of.
 pub(crate) fn label(path: &Path) -> String {
-    one_line(&path.to_string_lossy(), 400)
-}
-
-/// `text` made fit for one line of a message: control characters escaped, at most `limit`
-/// characters.
-pub(crate) fn one_line(text: &str, limit: usize) -> String {
-    let mut line = String::new();
-    for (count, character) in text.chars().enumerate() {
-        if count == limit {
-            line.push('…');
-            break;
-        }
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    line
+    one_line(&path_text(path), 400)
 }
 
 /// A tensor's name as messages show it: names come from files and may be anything.

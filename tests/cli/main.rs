@@ -13,6 +13,7 @@ mod loopback;
 mod lasting;
 mod memory;
 mod mixed;
+mod pictures;
 mod recipes;
 mod report;
 mod startup;
@@ -63,6 +64,7 @@ fn main() {
         ("train", train::TESTS),
         ("report", report::TESTS),
         ("data", data::TESTS),
+        ("pictures", pictures::TESTS),
         ("recipes", recipes::TESTS),
         ("startup", startup::TESTS),
         ("bench", bench::TESTS),
