@@ -1,5 +1,6 @@
 //! What the errors of every room have in common: what they mean to the caller, and text that is fit for one line.
 
+use crate::files::path_text;
 use std::path::Path;
 
 /// What an error means to the caller, and so which exit code it leads to.
@@ -15,7 +16,7 @@ pub enum ErrorKind {
 
 /// A path as messages show it: one line, whatever it is made of.
 pub fn label(path: &Path) -> String {
-    one_line(&path.to_string_lossy(), 400)
+    one_line(&path_text(path), 400)
 }
 
 /// `text` made fit for one line of a message: control characters escaped, at most `limit`

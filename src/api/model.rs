@@ -1,6 +1,6 @@
 //! Trained networks.
 
-use crate::data::framing::{Target, prepare};
+use crate::data::framing::prepare;
 use crate::data::picture::{self, Picture};
 use crate::data::{Dataset, Split};
 use crate::gpu::Gpu;
@@ -10,7 +10,6 @@ use crate::train::predict::{Evaluation, Predictor, check, predictions};
 use crate::train::trained::{TrainedModel, ends, numbered};
 use crate::weights::{self, Metadata, Parts, Preprocess, WeightFile, WeightsError, embedded};
 use std::path::Path;
-use std::sync::Arc;
 
 /// Most pictures of one run over the device.
 const BATCH: usize = 32;
@@ -76,10 +75,10 @@ impl Model {
         Ok(Classifier { gpu, model: self, single: None, many: None })
     }
 
-    /// Loss, accuracy and confusion on a split of a data set, which is brought to the network's size on the device.
+    /// Loss, accuracy and confusion on a split of a data set, which is brought to the network's size on the device. Classes are
+    /// matched by name where both sides have names; names that the network does not know are refused.
     pub fn evaluate(&self, gpu: &Gpu, dataset: &Dataset, split: Split) -> Result<Evaluation, TrainError> {
-        self.trained.check_fit(dataset, split)?;
-        let source = Arc::clone(dataset.split(split));
+        let source = self.trained.fit(dataset, split)?.source;
         let predictions = predictions(gpu, &self.trained, source, BATCH, Precision::F32, &mut |_| {})?;
         Ok(Evaluation::of(&predictions, self.trained.options.classes))
     }
@@ -122,8 +121,7 @@ impl Classifier<'_> {
     /// A picture alone costs a run of one. Among others its probabilities may differ in their last digits: kernels are chosen by
     /// how much there is to do, and with them the order in which sums are added.
     pub fn classify(&mut self, pictures: &[Picture]) -> Result<Vec<Answer>, TrainError> {
-        let &Preprocess { size: [height, width], channels, polarity, .. } = &self.model.trained.preprocess;
-        let target = Target { height, width, channels, polarity };
+        let target = self.model.trained.preprocess.target();
         let images = pictures.iter().map(|picture| prepare(picture, &target)).collect::<Result<Vec<_>, _>>()?;
         if images.is_empty() {
             return Ok(Vec::new());

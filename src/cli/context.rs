@@ -115,10 +115,10 @@ impl Context {
         self.verbosity == Verbosity::Verbose
     }
 
-    /// A line on stderr, unless `-q`.
+    /// A line on stderr, unless `-q`: one, whatever names of files are in it.
     pub fn note(&self, text: &str) {
         if !self.is_quiet() {
-            stderr_line(text);
+            stderr_line(&crate::errors::one_line(text, 4000));
         }
     }
 

@@ -5,10 +5,12 @@ use super::error::{Exit, Failure};
 use super::format;
 use super::model_args::count;
 use super::table::{Align, Table};
+use crate::data::appearance::Appearance;
 use crate::data::survey::{Survey, contact_sheet, survey};
 use crate::data::{self, Dataset, OpenOptions, UnreadablePicture};
-use crate::files::replace_file;
+use crate::files::{path_text, replace_file};
 use serde::Serialize;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Side in pixels to which pictures of folders are brought for the sheet.
@@ -21,7 +23,7 @@ const NAMED: usize = 5;
 pub struct Args {
     /// The data set: mnist, fashion-mnist, cifar10, cifar100, svhn, or a folder
     #[arg(value_name = "NAME|DIR")]
-    data: String,
+    data: OsString,
     /// Where named data sets are looked for first
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -80,6 +82,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         data_dir: args.data_dir.clone(),
         target: Some((SIDE, SIDE, 1)),
         follow_colour: true,
+        // The sheet and the figures are those of the pictures as they are.
+        appearance: Some(Appearance::ANY),
         // What cannot be read is listed here, however much it is.
         max_bad: Some(usize::MAX),
         ..OpenOptions::default()
@@ -111,7 +115,7 @@ fn report<'a>(dataset: &'a Dataset, survey: &Survey, unreadable: Vec<UnreadableP
     let classes = dataset.classes.iter().zip(&survey.counts).enumerate();
     Report {
         name: &dataset.name,
-        path: dataset.path.display().to_string(),
+        path: path_text(&dataset.path),
         train: dataset.train.len(),
         test: dataset.test.len(),
         shape: [Some(channels), size(height), size(width)],
@@ -122,7 +126,7 @@ fn report<'a>(dataset: &'a Dataset, survey: &Survey, unreadable: Vec<UnreadableP
         classes: classes.map(|(index, (name, &(train, test)))| ClassReport { index, name, train, test }).collect(),
         unreadable: unreadable
             .into_iter()
-            .map(|picture| UnreadableReport { file: picture.path.display().to_string(), reason: picture.reason })
+            .map(|picture| UnreadableReport { file: path_text(&picture.path), reason: picture.reason })
             .collect(),
         notes: &dataset.notes,
     }

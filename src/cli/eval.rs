@@ -15,11 +15,11 @@ use crate::models::{Purpose, Training};
 use crate::train::config::TrainConfig;
 use crate::train::fit::VAL_SPLIT;
 use crate::train::predict::{Evaluation, predictions};
-use crate::train::trained::TrainedModel;
+use crate::train::trained::{FittedSplit, TrainedModel};
 use clap::ValueEnum;
 use serde::Serialize;
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Arguments of the verb.
 #[derive(clap::Args)]
@@ -28,7 +28,7 @@ pub struct Args {
     weights: WeightsArgs,
     /// The data set: mnist, fashion-mnist, cifar10, cifar100, svhn, or a folder
     #[arg(long, value_name = "D")]
-    data: String,
+    data: OsString,
     /// Where named data sets are looked for first
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -88,11 +88,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     for note in &dataset.notes {
         context.note(&format!("note: {note}"));
     }
-    let source = Arc::clone(dataset.split(split));
-    ready.check_fit(&dataset, split)?;
-    if dataset.classes != ready.classes && !ready.classes.iter().enumerate().all(|(index, name)| *name == index.to_string()) {
-        context.note("note: the data set calls its classes otherwise than the weights do; they are compared by position");
-    }
+    let FittedSplit { source, classes, note } = ready.fit(&dataset, split)?;
+    note.iter().for_each(|note| context.note(&format!("note: {note}")));
 
     let batch = args.batch_size.min(source.len());
     let TrainedModel { model, options, .. } = &ready;
@@ -119,7 +116,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         let Evaluation { images, loss, top1, top5, ref confusion } = evaluation;
         context.print_json(&Report { images, loss, top1, top5, confusion })?;
     } else {
-        context.print(&text(&evaluation, &dataset.classes))?;
+        context.print(&text(&evaluation, &classes))?;
     }
     Ok(Exit::Done)
 }
@@ -143,6 +140,7 @@ fn open(args: &Args, split: Split, ready: &TrainedModel) -> Result<Dataset, Fail
         seed,
         max_bad: args.max_bad,
         follow_colour: false,
+        appearance: Some(ready.preprocess.appearance()),
     };
     Ok(data::open(&args.data, &options)?)
 }

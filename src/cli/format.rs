@@ -1,6 +1,18 @@
 //! Numbers and words as people and shells read them.
 
+use unicode_width::UnicodeWidthStr;
+
 pub use crate::train::format::{bytes, duration, percent, shape, thousands};
+
+/// Columns that a text takes on a terminal: two for a Chinese character, none for an accent apart from its letter.
+pub fn display_width(text: &str) -> usize {
+    text.width()
+}
+
+/// A text with as many spaces behind it as fill `width` columns of a terminal.
+pub fn pad(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(display_width(text))))
+}
 
 /// A path or word as a shell takes it: quoted where it has to be.
 pub fn shell_word(text: &str) -> String {

@@ -6,21 +6,25 @@
 use super::compute_args::ComputeArgs;
 use super::context::{Context, OpenedGpu, Paint};
 use super::error::{Exit, Failure};
+use super::format::{display_width, pad};
 use super::model_args::count;
 use super::progress::Counter;
 use super::trust::trusted;
 use super::tuning::{TuneArgs, Workload};
 use super::weights_args::WeightsArgs;
 use crate::data::DataError;
-use crate::data::framing::{Target, prepare};
+use crate::data::framing::prepare;
 use crate::data::inputs::{Input, expand};
 use crate::errors::one_line;
+use crate::files::path_text;
 use crate::models::{Purpose, Training};
 use crate::train::config::Precision;
 use crate::train::predict::Predictor;
 use crate::train::trained::TrainedModel;
 use rayon::prelude::*;
 use serde::Serialize;
+use std::ffi::OsString;
+use std::path::Path;
 
 /// Arguments of the verb.
 #[derive(clap::Args)]
@@ -32,7 +36,7 @@ Examples:
 pub struct Args {
     /// Pictures: files, folders, patterns, or - for standard input
     #[arg(value_name = "IMAGE", required = true)]
-    images: Vec<String>,
+    images: Vec<OsString>,
     #[command(flatten)]
     weights: WeightsArgs,
     /// Most likely classes to name [default: 3, with --json 5]
@@ -56,8 +60,10 @@ impl Args {
 const BATCH: usize = 32;
 /// Most pictures that are decoded at once: a large one takes hundreds of megabytes.
 const DECODERS: usize = 4;
-/// Widest name that still lines up with the others, in characters.
+/// Widest name that still lines up with the others, in columns of a terminal.
 const NAME_WIDTH: usize = 60;
+/// Characters of a name that are shown in a line of text.
+const LONGEST_NAME: usize = 400;
 
 /// The answer to one picture.
 #[derive(Debug, PartialEq, Serialize)]
@@ -84,13 +90,14 @@ struct Asked {
 pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let asked = ask(&args.images);
     if asked.is_empty() {
-        return Err(Failure::Usage(format!("{}: there are no pictures here", args.images.join(" "))));
+        return Err(Failure::Usage(format!("{}: there are no pictures here", args.images.iter().map(shown).collect::<Vec<_>>().join(" "))));
     }
     let memory_budget = args.compute.memory.budget()?;
     let weights = args.weights.load(context)?;
     let topk = args.topk();
-    let class_width = weights.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0).min(NAME_WIDTH);
-    let width = asked.iter().map(|asked| asked.name.chars().count()).max().unwrap_or(0).min(NAME_WIDTH);
+    let widest = |names: &mut dyn Iterator<Item = usize>| names.max().unwrap_or(0).min(NAME_WIDTH);
+    let class_width = widest(&mut weights.classes.iter().map(|class| display_width(class)));
+    let width = widest(&mut asked.iter().map(|asked| display_width(&one_line(&asked.name, LONGEST_NAME))));
     let decoders = decoders(asked.len())?;
     // Results go straight to a terminal; a bar would be in their way.
     let counter = (args.json && asked.len() > BATCH).then(|| Counter::new(context, asked.len()));
@@ -135,15 +142,19 @@ pub fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 /// The pictures that the arguments name; an argument that names none keeps its place and its name.
-fn ask(arguments: &[String]) -> Vec<Asked> {
+fn ask(arguments: &[OsString]) -> Vec<Asked> {
     let mut asked = Vec::new();
     for argument in arguments {
         for input in expand(std::slice::from_ref(argument)) {
-            let name = input.as_ref().map_or_else(|_| argument.clone(), ToString::to_string);
-            asked.push(Asked { name: one_line(&name, 400), input });
+            let name = input.as_ref().map_or_else(|_| shown(argument), ToString::to_string);
+            asked.push(Asked { name, input });
         }
     }
     asked
+}
+
+fn shown(argument: &OsString) -> String {
+    path_text(Path::new(argument))
 }
 
 fn decoders(pictures: usize) -> Result<rayon::ThreadPool, Failure> {
@@ -157,9 +168,7 @@ fn decoders(pictures: usize) -> Result<rayon::ThreadPool, Failure> {
 /// Decodes a picture and brings it to the model's size; the error is a message that names it.
 fn read(asked: &Asked, weights: &TrainedModel) -> Result<Vec<u8>, String> {
     let input = asked.input.as_ref().map_err(ToString::to_string)?;
-    let [height, width] = weights.preprocess.size;
-    let target = Target { height, width, channels: weights.preprocess.channels, polarity: weights.preprocess.polarity };
-    let pixels = input.read().and_then(|picture| prepare(&picture, &target));
+    let pixels = input.read().and_then(|picture| prepare(&picture, &weights.preprocess.target()));
     pixels.map_err(|error| match error {
         // These name the picture already.
         DataError::Read { .. } | DataError::Picture { .. } | DataError::Malformed { .. } => error.to_string(),
@@ -247,11 +256,11 @@ fn text(answer: &Answer, width: usize, class_width: usize, paint: Paint) -> Stri
     let Answer::Named { image, predictions } = answer else { return String::new() };
     let mut text = String::new();
     for (place, prediction) in predictions.iter().enumerate() {
-        let name = if place == 0 { image.as_str() } else { "" };
+        let name = if place == 0 { one_line(image, LONGEST_NAME) } else { String::new() };
         let Prediction { class, probability, .. } = prediction;
-        let line = format!("{class:<class_width$}  {:>5.1} %", probability * 100.0);
+        let line = format!("{}  {:>5.1} %", pad(&one_line(class, LONGEST_NAME), class_width), probability * 100.0);
         let line = if place == 0 { paint.bold(&line) } else { line };
-        text.push_str(&format!("{name:<width$}  {line}\n"));
+        text.push_str(&format!("{}  {line}\n", pad(&name, width)));
     }
     text
 }
@@ -290,10 +299,16 @@ mod tests {
     }
 
     #[test]
+    fn wide_characters_line_up() {
+        let answer = Answer::Named { image: "猫.png".into(), predictions: best(&[1.0, 0.0], &["猫".into(), "dog".into()], 2) };
+        assert_eq!(text(&answer, 7, 4, Paint::NONE), "猫.png   猫    100.0 %\n         dog     0.0 %\n");
+    }
+
+    #[test]
     fn an_argument_without_pictures_keeps_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let empty = folder.path().display().to_string();
-        let asked = ask(&[empty.clone(), "missing.png".into(), "-".into()]);
+        let asked = ask(&[empty.clone().into(), "missing.png".into(), "-".into()]);
         let names: Vec<&str> = asked.iter().map(|asked| asked.name.as_str()).collect();
         assert_eq!(names, [empty.as_str(), "missing.png", "-"]);
         assert!(asked[0].input.is_err() && asked[1].input.is_ok());

@@ -82,7 +82,7 @@ impl Observer for Progress<'_> {
     }
 
     fn note(&mut self, text: &str) {
-        self.line(&format!("note: {text}"));
+        self.line(&format!("note: {}", crate::errors::one_line(text, 4000)));
     }
 }
 

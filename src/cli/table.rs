@@ -1,4 +1,6 @@
-//! Tables for people: columns as wide as their widest cell.
+//! Tables for people: columns as wide as their widest cell, in columns of a terminal.
+
+use super::format::{display_width, pad};
 
 /// Where the text of a column goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,24 +40,24 @@ impl Table {
         self.render_columns(self.columns.len())
     }
 
-    /// As [`Table::render`] in lines of at most `width` characters: what is in the last column goes on in further lines of that
+    /// As [`Table::render`] in lines of at most `width` columns: what is in the last column goes on in further lines of that
     /// column, or, where that is too narrow for a word, stands below its row.
     pub fn render_within(&self, width: Option<usize>) -> String {
         let Some(width) = width else { return self.render() };
         let last = self.columns.len() - 1;
         let (whole, others) = (self.render(), self.render_columns(last));
-        let longest = |lines: &str| lines.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+        let longest = |lines: &str| lines.lines().map(display_width).max().unwrap_or(0);
         if longest(&whole) <= width {
             return whole;
         }
-        let word = self.rows.iter().flat_map(|row| row[last].split(' ')).map(|word| word.chars().count()).max().unwrap_or(0);
+        let word = self.rows.iter().flat_map(|row| row[last].split(' ')).map(display_width).max().unwrap_or(0);
         let start = longest(&others) + 2;
         let mut text = String::new();
         for (line, row) in others.lines().zip(&self.rows) {
             if start + word <= width {
                 let parts = wrapped(&row[last], width - start);
                 let begins = std::iter::once(line).chain(std::iter::repeat(""));
-                let lines = parts.iter().zip(begins).map(|(part, begin)| format!("{begin:<start$}{part}"));
+                let lines = parts.iter().zip(begins).map(|(part, begin)| format!("{}{part}", pad(begin, start)));
                 lines.for_each(|line| text.push_str(&format!("{}\n", line.trim_end())));
             } else {
                 text.push_str(&format!("{line}\n"));
@@ -68,7 +70,7 @@ impl Table {
 
     /// The first `count` columns.
     fn render_columns(&self, count: usize) -> String {
-        let width_of = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let width_of = |column: usize| self.rows.iter().map(|row| display_width(&row[column])).max().unwrap_or(0);
         let widths: Vec<usize> = (0..count).map(width_of).collect();
         let mut text = String::new();
         for row in &self.rows {
@@ -77,8 +79,8 @@ impl Table {
                 .zip(&self.columns)
                 .zip(&widths)
                 .map(|((cell, align), width)| match align {
-                    Align::Left => format!("{cell:<width$}"),
-                    Align::Right => format!("{cell:>width$}"),
+                    Align::Left => pad(cell, *width),
+                    Align::Right => format!("{}{cell}", " ".repeat(width - display_width(cell))),
                 })
                 .collect();
             text.push_str(cells.join("  ").trim_end());
@@ -94,7 +96,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     for word in text.split(' ') {
         match lines.last_mut() {
             Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => line.extend([" ", word]),
+            Some(line) if display_width(line) + 1 + display_width(word) <= width => line.extend([" ", word]),
             _ => lines.push(word.to_string()),
         }
     }
@@ -111,6 +113,14 @@ mod tests {
         table.row(vec!["é".into(), "1,000,000".into(), "x".into()]);
         table.row(vec!["longer".into(), "5".into(), String::new()]);
         assert_eq!(table.render(), "name        count\né       1,000,000  x\nlonger          5\n");
+    }
+
+    #[test]
+    fn wide_characters_line_up() {
+        let mut table = Table::new(&[("class", Align::Left), ("n", Align::Right), ("x", Align::Left)]);
+        table.row(vec!["猫と犬".into(), "1".into(), "cafe\u{301}".into()]);
+        table.row(vec!["cat".into(), "猫".into(), "b".into()]);
+        assert_eq!(table.render(), "class    n  x\n猫と犬   1  cafe\u{301}\ncat     猫  b\n");
     }
 
     #[test]

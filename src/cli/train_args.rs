@@ -367,6 +367,11 @@ impl Args {
         if self.warmup_epochs.is_none() {
             config.warmup_epochs = config.warmup_epochs.min(f64::from(config.epochs));
         }
+        // Values for three channels are for three channels.
+        let is_for_three = [&self.mean, &self.std].into_iter().flatten().any(|values| values.len() == 3);
+        if is_for_three && self.in_channels.is_none() {
+            config.in_channels = 3;
+        }
         if self.shift.is_none() {
             let most = config.image_size.saturating_sub(1).try_into().unwrap_or(u32::MAX);
             config.augment.shift = config.augment.shift.min(most);
@@ -488,6 +493,15 @@ mod tests {
         assert!(!resolve("--model nin-cifar --data mnist").augment.flip);
         assert!(resolve("--model nin-cifar --data mnist --flip").augment.flip);
         assert!(resolve("--model nin-cifar --data cifar10").augment.flip);
+    }
+
+    #[test]
+    fn three_means_are_for_three_channels() {
+        let config = resolve("--model nin-small --data d --mean 0.5,0.4,0.3 --std 0.2,0.2,0.2");
+        assert_eq!((config.in_channels, config.mean.len()), (3, 3));
+        assert_eq!(resolve("--model nin-small --data d --std 0.2,0.2,0.2").in_channels, 3);
+        assert_eq!(resolve("--model nin-small --data d --mean 0.5").in_channels, 1);
+        assert!(refusal("--model nin-small --data d --mean 0.5,0.4,0.3 --in-channels 1").starts_with("--mean"));
     }
 
     #[test]

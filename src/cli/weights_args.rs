@@ -102,6 +102,7 @@ impl WeightsArgs {
             mean: single(&config.mean),
             std: single(&config.std),
             polarity: Polarity::Any,
+            fill: None,
             whitening: None,
         })
     }
@@ -160,7 +161,8 @@ mod tests {
 
     fn parts(model: &str) -> Parts {
         let (mean, std) = (vec![0.5], vec![0.25]);
-        let preprocess = Preprocess { size: [28, 30], channels: 3, mean, std, polarity: Polarity::LightOnDark, whitening: None };
+        let preprocess =
+            Preprocess { size: [28, 30], channels: 3, mean, std, polarity: Polarity::LightOnDark, fill: None, whitening: None };
         let classes = Some(vec!["cat".into(), "dog".into()]);
         Parts { model: Some(model.into()), classes, preprocess: Some(preprocess), recipe: None }
     }

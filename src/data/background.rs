@@ -55,6 +55,13 @@ impl Background {
         values.any(|(&value, &background)| value.abs_diff(background) > threshold)
     }
 
+    /// Whether it is nearly black or white, and the same in all corners.
+    pub fn is_plain(&self) -> bool {
+        const NEAR: u8 = 32;
+        let end = if self.is_light() { 255 } else { 0 };
+        self.spread <= NEAR && self.color.iter().all(|value| value.abs_diff(end) <= NEAR)
+    }
+
     /// Whether it is nearly, but not exactly, black or white throughout.
     pub fn needs_levelling(&self) -> bool {
         let end = if self.is_light() { 255 } else { 0 };

@@ -1,5 +1,6 @@
 //! What can go wrong with data, as one-line messages: what, where, what to do.
 
+use crate::files::path_text;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The operating system refused to open or read a file.
-    #[error("cannot read {}: {source}; check the path and its permissions", path.display())]
+    #[error("cannot read {}: {source}; check the path and its permissions", path_text(path))]
     Read {
         /// The file or folder.
         path: PathBuf,
@@ -15,7 +16,7 @@ pub enum DataError {
         source: io::Error,
     },
     /// A file of a data set is not what it should be.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}", path_text(path))]
     Malformed {
         /// The file or folder.
         path: PathBuf,
@@ -62,6 +63,9 @@ pub enum DataError {
         /// The last one, and why.
         example: String,
     },
+    /// A batch that does not fit the network that is to take it.
+    #[error("{0}; look at the data set with data info")]
+    Unfit(String),
     /// A caller's setting that cannot work.
     #[error("{0}")]
     Setting(String),

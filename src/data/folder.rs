@@ -1,43 +1,42 @@
-//! Folders of pictures: a folder per class, within `train/` and `val/` or `test/`, or without splits.
+//! Folders of pictures: a folder per class, within the folders of splits, or without splits.
 //!
 //! Classes are the folders' names, sorted, as PyTorch's `ImageFolder` has them; pictures are what
 //! lies at any depth under them with a picture's name, sorted by path. Pictures may have any size:
-//! each is stretched to the one size of the source (bilinear, antialiased when shrinking).
+//! each is stretched to the one size of the source (bilinear, antialiased when shrinking), or framed where the set's own
+//! pictures show a thing on a plain background ([`super::appearance`]).
 //!
 //! Where there is no test split one can be drawn from the training pictures: of each class the same
 //! share, by a hash of seed, class and file name, so that neither order nor place of the folder matters.
 
+use super::appearance::Appearance;
+use super::framing::{Polarity, Target};
+use super::junk::is_junk_file;
 use super::pictures::{CacheRoom, Gaps, PictureFile, Pictures, show_colour};
+use super::splits::{self, Layout, SplitFolder, is_searched};
 use super::unreadable::Unreadable;
 use super::{DataError, Dataset, OpenOptions, Source, picture};
+use crate::files::path_text;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use std::fs;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use walkdir::WalkDir;
 
-/// Folders that may hold the test split, the first that is there counts.
-const TEST_FOLDERS: [&str; 2] = ["val", "test"];
 /// Pictures looked at to tell whether a set shows colour.
 const COLOUR_SAMPLE: usize = 32;
 /// Most bytes of decoded pictures kept in memory, unless `NIN_WGPU_PICTURE_CACHE` says otherwise.
 const CACHE_BYTES: usize = 1 << 30;
 
-/// Whether a folder holds splits as folders, or folders with pictures.
+/// The only class folder of a data set, where it holds folders with pictures itself: the classes lie one folder deeper.
+pub fn nested_folder(dataset: &Dataset) -> Option<PathBuf> {
+    let [only] = &dataset.classes[..] else { return None };
+    Some(dataset.path.join(only)).filter(|path| splits::holds_picture_folders(path))
+}
+
+/// Whether a folder holds folders with pictures.
 pub(super) fn looks_like_one(path: &Path) -> bool {
-    path.join("train").is_dir() || test_folder(path).is_some() || holds_class_folders(path)
-}
-
-fn test_folder(path: &Path) -> Option<PathBuf> {
-    TEST_FOLDERS.iter().map(|name| path.join(name)).find(|path| path.is_dir())
-}
-
-/// Whether there is a picture in some folder of this one.
-fn holds_class_folders(path: &Path) -> bool {
-    let walk = WalkDir::new(path).min_depth(2).follow_links(true).into_iter();
-    let mut entries = walk.filter_entry(|entry| !is_hidden(entry.path())).flatten();
-    entries.any(|entry| entry.file_type().is_file() && picture::has_picture_name(entry.path()))
+    splits::holds_picture_folders(path)
 }
 
 /// Opens a folder of pictures.
@@ -45,49 +44,52 @@ fn holds_class_folders(path: &Path) -> bool {
 /// Both splits must have the same classes. A limit takes pictures evenly spread over the split, so
 /// that every class keeps its share.
 pub(super) fn open(name: &str, path: &Path, options: &OpenOptions) -> Result<Dataset, DataError> {
-    let test = test_folder(path);
-    let is_flat = test.is_none() && !path.join("train").is_dir();
-    let train = if is_flat { Some(path.to_path_buf()) } else { Some(path.join("train")).filter(|path| path.is_dir()) };
-    let mut notes = Vec::new();
-    let mut classes: Option<(PathBuf, Vec<String>)> = None;
-    for split in [&train, &test].into_iter().flatten() {
-        let found = class_names(split)?;
-        match &classes {
-            None => classes = Some((split.clone(), found)),
-            Some((first, known)) => compare_classes(first, known, split, &found)?,
-        }
-    }
-    let classes = classes.map(|(_, names)| names).unwrap_or_default();
+    let Layout { train, test, classes, dangling, mut notes } = splits::layout(path)?;
+    let mut unreadable: Vec<(PathBuf, DataError)> = dangling.iter().map(|link| (link.clone(), dead_link(link))).collect();
     // What a limit of 0 leaves out is not even listed, unless a split is drawn from it.
     let share = options.val_split.filter(|share| test.is_none() && *share > 0.0);
-    let list = |split: &Option<PathBuf>, limit: Option<usize>, notes: &mut Vec<String>| match split {
-        Some(folder) if share.is_some() || limit != Some(0) => pictures(folder, &classes, notes),
+    let mut list = |split: &Option<SplitFolder>, limit: Option<usize>| match split {
+        Some(split) if share.is_some() || limit != Some(0) => pictures(split, &classes, &mut notes, &mut unreadable),
         _ => Ok(Vec::new()),
     };
-    let mut train_files = list(&train, options.limit_train, &mut notes)?;
-    let mut test_files = list(&test, options.limit_test, &mut notes)?;
+    let mut train_files = list(&train, options.limit_train)?;
+    let mut test_files = list(&test, options.limit_test)?;
     if let Some(share) = share {
         (train_files, test_files) = draw(train_files, path, share, options.seed);
         notes.push(format!(
             "{}: no val/ or test/ here, so {} of {} pictures were drawn for testing (--val-split {share}, --seed {})",
-            path.display(),
+            path_text(path),
             test_files.len(),
             train_files.len() + test_files.len(),
             options.seed
         ));
     }
     let missing = [(train.is_some(), "training"), (test.is_some() || share.is_some(), "test")];
-    notes.extend(missing.iter().filter(|(there, _)| !there).map(|(_, what)| format!("{}: there is no {what} split here", path.display())));
-    if path.join("val").is_dir() && path.join("test").is_dir() {
-        notes.push(format!("{}: val/ is used as the test split, test/ is left aside", path.display()));
-    }
+    notes.extend(missing.iter().filter(|(there, _)| !there).map(|(_, what)| format!("{}: there is no {what} split here", path_text(path))));
     let (train_files, test_files) = (spread(train_files, options.limit_train), spread(test_files, options.limit_test));
-    let shape = shape(options, if train_files.is_empty() { &test_files } else { &train_files })?;
+    let sampled = if train_files.is_empty() { &test_files } else { &train_files };
+    let [channels, height, width] = shape(options, sampled)?;
+    let appearance = match options.appearance {
+        Some(appearance) => appearance,
+        None if channels == 1 => Appearance::of_files(sampled),
+        None => Appearance::ANY,
+    };
+    let what = match appearance.polarity {
+        Polarity::LightOnDark => "light things on black",
+        Polarity::DarkOnLight => "dark things on white",
+        Polarity::Any => "",
+    };
+    if options.appearance.is_none() && !what.is_empty() {
+        let share = appearance.fill * 100.0;
+        notes.push(format!("{}: the pictures show {what} that take {share:.0} % of the frame; others are made alike", path_text(path)));
+    }
+    let Appearance { polarity, fill } = appearance;
+    let target = Target { height, width, channels, polarity, fill };
     let limit = options.max_bad.unwrap_or_else(|| Unreadable::default_limit(train_files.len() + test_files.len()));
-    let unreadable = Arc::new(Unreadable::new(limit));
+    let unreadable = Arc::new(Unreadable::starting(limit, &unreadable)?);
     let room = CacheRoom::new(cache_bytes()?);
     let source = |files, gaps| -> Arc<dyn Source> {
-        Arc::new(Pictures::new(files, classes.len(), shape, path.to_path_buf(), gaps, Arc::clone(&room), Arc::clone(&unreadable)))
+        Arc::new(Pictures::new(files, classes.len(), target, path.to_path_buf(), gaps, Arc::clone(&room), Arc::clone(&unreadable)))
     };
     Ok(Dataset {
         name: name.to_owned(),
@@ -167,87 +169,88 @@ fn spread(files: Vec<PictureFile>, limit: Option<usize>) -> Vec<PictureFile> {
     }
 }
 
-/// Names of the class folders in a split, sorted.
-fn class_names(split: &Path) -> Result<Vec<String>, DataError> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(split).map_err(|e| DataError::read(split, e))? {
-        let entry = entry.map_err(|e| DataError::read(split, e))?;
-        if !entry.path().is_dir() {
-            continue;
-        }
-        let name = entry.file_name().into_string().map_err(|name| {
-            let path = split.join(name);
-            DataError::malformed(&path, "the class folder's name is not UTF-8; rename it")
-        })?;
-        if !name.starts_with('.') {
-            names.push(name);
-        }
-    }
-    if names.is_empty() {
-        return Err(DataError::malformed(split, "holds no class folders; put the pictures of each class into a folder named as the class"));
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
-/// Fails where two splits have different classes.
-fn compare_classes(first: &Path, known: &[String], second: &Path, found: &[String]) -> Result<(), DataError> {
-    let missing = |of: &[String], among: &[String]| of.iter().find(|name| !among.contains(name)).cloned();
-    let (name, there, absent) = if let Some(name) = missing(known, found) {
-        (name, first, second)
-    } else if let Some(name) = missing(found, known) {
-        (name, second, first)
-    } else {
-        return Ok(());
-    };
-    Err(DataError::malformed(
-        absent,
-        format!(
-            "has no class folder {name:?}, which {} has ({} and {} classes); both must have the same",
-            there.display(),
-            found.len(),
-            known.len()
-        ),
-    ))
-}
-
 /// The pictures of a split, class after class. Notes empty classes and other files.
-fn pictures(split: &Path, classes: &[String], notes: &mut Vec<String>) -> Result<Vec<PictureFile>, DataError> {
-    let listed: Vec<(Vec<PictureFile>, usize)> =
-        classes.par_iter().enumerate().map(|(label, class)| class_pictures(&split.join(class), label as u32)).collect::<Result<_, _>>()?;
-    let aside: usize = listed.iter().map(|(_, aside)| aside).sum();
-    for (class, (files, _)) in classes.iter().zip(&listed) {
-        if files.is_empty() {
-            notes.push(format!("{}: no pictures of this class", split.join(class).display()));
+fn pictures(
+    split: &SplitFolder,
+    classes: &[String],
+    notes: &mut Vec<String>,
+    unreadable: &mut Vec<(PathBuf, DataError)>,
+) -> Result<Vec<PictureFile>, DataError> {
+    let label = |name: &String| classes.binary_search(name).unwrap_or_default() as u32;
+    let listed: Vec<Listed> =
+        split.classes.par_iter().map(|class| class_pictures(&class.path, label(&class.name))).collect::<Result<_, _>>()?;
+    let mut foreign: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    for (class, listed) in split.classes.iter().zip(&listed) {
+        if listed.files.is_empty() {
+            notes.push(format!("{}: no pictures of this class", path_text(&class.path)));
+        }
+        for (name, (count, convert)) in &listed.foreign {
+            foreign.entry(name).or_insert((0, convert)).0 += count;
         }
     }
-    if aside > 0 {
-        notes.push(format!("{}: {aside} files without a picture's name are left aside", split.display()));
+    for (name, (count, convert)) in foreign {
+        let what = if count == 1 { format!("1 {name} picture is") } else { format!("{count} {name} pictures are") };
+        notes.push(format!("{}: {what} left aside; convert them to PNG or JPEG, for example with: {convert}", path_text(&split.path)));
     }
-    Ok(listed.into_iter().flat_map(|(files, _)| files).collect())
+    let aside: usize = listed.iter().map(|listed| listed.aside).sum();
+    if aside > 0 {
+        notes.push(format!("{}: {aside} files without a picture's name are left aside", path_text(&split.path)));
+    }
+    let mut files = Vec::new();
+    for listed in listed {
+        files.extend(listed.files);
+        unreadable.extend(listed.unreadable);
+    }
+    Ok(files)
 }
 
-/// The pictures of a class, and the number of other files among them.
-fn class_pictures(folder: &Path, label: u32) -> Result<(Vec<PictureFile>, usize), DataError> {
-    let mut files = Vec::new();
-    let mut aside = 0;
-    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
-        let entry = entry.map_err(|error| walk_error(folder, error))?;
-        if !entry.file_type().is_file() || is_hidden(entry.path()) {
+/// What lies in a class's folder.
+#[derive(Default)]
+struct Listed {
+    files: Vec<PictureFile>,
+    /// Links and folders that cannot be followed.
+    unreadable: Vec<(PathBuf, DataError)>,
+    /// Pictures of kinds that are not read: how many, and what converts them.
+    foreign: BTreeMap<&'static str, (usize, &'static str)>,
+    /// Other files.
+    aside: usize,
+}
+
+fn class_pictures(folder: &Path, label: u32) -> Result<Listed, DataError> {
+    let mut listed = Listed::default();
+    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_searched) {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) if error.depth() == 0 => return Err(walk_error(folder, error)),
+            Err(error) => {
+                let path = error.path().unwrap_or(folder).to_path_buf();
+                if may_be_picture(&path) {
+                    listed.unreadable.push((path, walk_error(folder, error)));
+                }
+                continue;
+            }
+        };
+        if !entry.file_type().is_file() || is_junk_file(entry.path()) {
             continue;
         }
         if picture::has_picture_name(entry.path()) {
-            files.push(PictureFile { path: entry.into_path(), label });
+            listed.files.push(PictureFile { path: entry.into_path(), label });
+        } else if let Some(kind) = picture::foreign_kind(entry.path()) {
+            listed.foreign.entry(kind.name).or_insert((0, kind.convert)).0 += 1;
         } else {
-            aside += 1;
+            listed.aside += 1;
         }
     }
-    Ok((files, aside))
+    Ok(listed)
 }
 
-/// Whether a file's name starts with a dot.
-pub(super) fn is_hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+/// Whether what cannot be followed may be a picture or a folder of them.
+pub(super) fn may_be_picture(path: &Path) -> bool {
+    !is_junk_file(path) && (picture::has_picture_name(path) || path.extension().is_none() || path.is_dir())
+}
+
+fn dead_link(path: &Path) -> DataError {
+    DataError::Picture { name: path_text(path), problem: picture::missing(path) }
 }
 
 /// The error of walking through a folder, with the path where it happened.
@@ -255,6 +258,9 @@ pub(super) fn walk_error(folder: &Path, error: walkdir::Error) -> DataError {
     let path = error.path().unwrap_or(folder).to_path_buf();
     if error.loop_ancestor().is_some() {
         return DataError::malformed(&path, "links back to a folder above it; remove the link");
+    }
+    if error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return dead_link(&path);
     }
     DataError::Read { path, source: error.into() }
 }

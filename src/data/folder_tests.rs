@@ -2,6 +2,7 @@ use super::*;
 use crate::data::Loader;
 use crate::data::Order;
 use image::{Rgb, RgbImage};
+use std::fs;
 
 fn save(root: &Path, name: &str, width: u32, height: u32, color: [u8; 3]) {
     let path = root.join(name);
@@ -74,7 +75,7 @@ fn faults_are_named() {
         let error = crate::data::open(path.to_str().unwrap(), &options()).err();
         error.expect("refused").to_string()
     };
-    fs::create_dir_all(root.path().join("val/bird")).unwrap();
+    save(root.path(), "val/bird/z.png", 2, 2, [0; 3]);
     assert!(problem(root.path()).contains("has no class folder \"bird\""));
     fs::remove_dir_all(root.path().join("val/bird")).unwrap();
     fs::write(root.path().join("train/cat/broken.png"), "text").unwrap();

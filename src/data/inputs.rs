@@ -1,8 +1,12 @@
 //! The pictures that a user names: files, folders, patterns, and `-` for standard input.
 
 use super::DataError;
-use super::folder::{is_hidden, walk_error};
+use super::folder::{may_be_picture, walk_error};
+use super::junk::is_junk_file;
 use super::picture::{self, Picture, STDIN_NAME};
+use super::splits::is_searched;
+use crate::files::path_text;
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
@@ -29,7 +33,7 @@ impl Input {
 impl fmt::Display for Input {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) => path.display().fmt(formatter),
+            Self::File(path) => path_text(path).fmt(formatter),
             Self::Stdin => STDIN_NAME.fmt(formatter),
         }
     }
@@ -40,16 +44,18 @@ impl fmt::Display for Input {
 /// An argument that names nothing gives an error in its place, so that the others still count: a
 /// folder without pictures, a pattern that nothing matches. A file that does not exist is an input
 /// and fails when read.
-pub fn expand(arguments: &[String]) -> Vec<Result<Input, DataError>> {
+pub fn expand<S: AsRef<OsStr>>(arguments: &[S]) -> Vec<Result<Input, DataError>> {
     let mut inputs = Vec::new();
     for argument in arguments {
         let path = Path::new(argument);
-        if argument == STDIN_NAME {
+        // Patterns are text; what is none is a path.
+        let pattern = argument.as_ref().to_str().filter(|text| text.contains(['*', '?', '[']) && !path.exists());
+        if argument.as_ref() == STDIN_NAME {
             inputs.push(Ok(Input::Stdin));
         } else if path.is_dir() {
             expand_folder(path, &mut inputs);
-        } else if !path.exists() && argument.contains(['*', '?', '[']) {
-            expand_pattern(argument, &mut inputs);
+        } else if let Some(pattern) = pattern {
+            expand_pattern(pattern, &mut inputs);
         } else {
             inputs.push(Ok(Input::File(path.to_path_buf())));
         }
@@ -61,23 +67,24 @@ fn refuse(name: &str, problem: &str) -> DataError {
     DataError::Picture { name: name.to_owned(), problem: problem.to_owned() }
 }
 
-/// Adds the files with a picture's name under a folder.
+/// Adds the files with a picture's name under a folder, those of kinds that are not read as well: their errors say what to do.
 fn expand_folder(folder: &Path, inputs: &mut Vec<Result<Input, DataError>>) {
     let before = inputs.len();
-    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
+    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_searched) {
         match entry {
             Ok(entry) => {
                 let path = entry.path();
-                if entry.file_type().is_file() && picture::has_picture_name(path) && !is_hidden(path) {
+                let is_picture = picture::has_picture_name(path) || picture::foreign_kind(path).is_some();
+                if entry.file_type().is_file() && is_picture && !is_junk_file(path) {
                     inputs.push(Ok(Input::File(path.to_path_buf())));
                 }
             }
+            Err(error) if error.depth() > 0 && !error.path().is_some_and(may_be_picture) => {}
             Err(error) => inputs.push(Err(walk_error(folder, error))),
         }
     }
     if inputs.len() == before {
-        let name = folder.display().to_string();
-        inputs.push(Err(refuse(&name, "there are no pictures in this folder")));
+        inputs.push(Err(refuse(&path_text(folder), "there are no pictures in this folder")));
     }
 }
 
@@ -136,7 +143,7 @@ mod tests {
         assert!(names("empty")[0].contains("no pictures in this folder"));
         assert!(names("*.tiff")[0].contains("no file matches"));
         assert!(names("[*")[0].contains("not a pattern"));
-        let inputs = expand(&["-".to_owned(), "x.png".to_owned()]);
+        let inputs = expand(&["-", "x.png"]);
         assert_eq!(inputs[0].as_ref().unwrap(), &Input::Stdin);
         assert_eq!(inputs.len(), 2);
     }

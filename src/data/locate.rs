@@ -1,10 +1,13 @@
 //! From what the user wrote after `--data` to a data set: known names, folders of original files,
 //! folders of pictures.
 
+use super::appearance::Appearance;
 use super::catalog::{KnownSet, SETS};
 use super::cifar::{self, Variant};
 use super::{DataError, Dataset, InMemory, Source, files, folder, idx, svhn};
+use crate::files::path_text;
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,19 +39,22 @@ pub struct OpenOptions {
     pub max_bad: Option<usize>,
     /// Where `target` has one channel but the pictures of a folder show colour, keep three.
     pub follow_colour: bool,
+    /// How pictures of a folder are made to look; without it the pictures decide.
+    pub appearance: Option<Appearance>,
 }
 
 /// Opens the data set that `spec` names: one of [`SETS`], or a folder.
 ///
 /// A folder holds either the original files of a set that has a name (or files of the same layout),
 /// or a folder of pictures per class, within `train/` and `val/` or `test/` or without splits.
-pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset, DataError> {
-    if let Some(set) = KnownSet::find(spec) {
+pub fn open(spec: impl AsRef<OsStr>, options: &OpenOptions) -> Result<Dataset, DataError> {
+    let spec = spec.as_ref();
+    if let Some(set) = spec.to_str().and_then(KnownSet::find) {
         return open_known(set, options);
     }
     let path = Path::new(spec);
     if !path.exists() {
-        return Err(DataError::UnknownDataSet { spec: spec.to_owned(), known: known_names() });
+        return Err(DataError::UnknownDataSet { spec: path_text(path), known: known_names() });
     }
     if !path.is_dir() {
         return Err(DataError::malformed(path, "is a file; --data takes the folder that holds a data set"));

@@ -5,17 +5,22 @@
 //! makes it look like the pictures that a model was trained on.
 
 mod background;
+pub(crate) mod class_name;
 mod error;
 mod files;
 mod fingerprint;
+mod junk;
 mod loader;
 mod locate;
 mod mat;
 mod memory;
 mod pictures;
+mod relabel;
 mod resize;
+mod splits;
 mod unreadable;
 
+pub mod appearance;
 pub mod catalog;
 pub mod cifar;
 pub mod fetch;
@@ -33,6 +38,7 @@ pub use fingerprint::{ChannelStats, channel_stats, fingerprint};
 pub use loader::{Batch, IndexLoader, Loader, Order, batches_per_epoch};
 pub use locate::{FASHION_CLASSES, OpenOptions, data_folders, find, known_names, open};
 pub use memory::{FirstImages, InMemory};
+pub use relabel::Relabelled;
 pub use unreadable::{Unreadable, UnreadablePicture};
 
 use std::path::{Path, PathBuf};
@@ -72,6 +78,11 @@ pub trait Source: Send + Sync {
 
     /// The file that holds image `index` and nothing else, where there is one.
     fn file(&self, _index: usize) -> Option<&Path> {
+        None
+    }
+
+    /// How its images are made to look, where they are prepared when they are read.
+    fn appearance(&self) -> Option<appearance::Appearance> {
         None
     }
 

@@ -1,6 +1,7 @@
 //! A split of pictures in files: decoded when they are read first, and kept where there is room.
 
-use super::framing::{Polarity, Target, prepare};
+use super::appearance::Appearance;
+use super::framing::{Target, prepare};
 use super::unreadable::Unreadable;
 use super::{DataError, Source, picture};
 use rayon::prelude::*;
@@ -8,6 +9,12 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+
+impl AsRef<Path> for PictureFile {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
 
 /// A file and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,18 +68,17 @@ pub(super) struct Pictures {
 }
 
 impl Pictures {
-    /// A split of `files`, whose labels are below `classes`, brought to `shape` (C, H, W), C being 1 or 3.
+    /// A split of `files`, whose labels are below `classes`, made as `target` says; it has 1 or 3 channels.
     pub fn new(
         files: Vec<PictureFile>,
         classes: usize,
-        [channels, height, width]: [usize; 3],
+        target: Target,
         root: PathBuf,
         gaps: Gaps,
         room: Arc<CacheRoom>,
         unreadable: Arc<Unreadable>,
     ) -> Self {
         let slots = files.iter().map(|_| OnceLock::new()).collect();
-        let target = Target { height, width, channels, polarity: Polarity::Any };
         Self { files, slots, classes, target, root, gaps, room, unreadable }
     }
 
@@ -154,6 +160,10 @@ impl Source for Pictures {
         self.files.get(index).map(|file| file.path.as_path())
     }
 
+    fn appearance(&self) -> Option<Appearance> {
+        Some(Appearance { polarity: self.target.polarity, fill: self.target.fill })
+    }
+
     /// Over the files' paths within the data set's folder, their sizes and labels.
     fn listing_hash(&self) -> Result<Option<[u8; 32]>, DataError> {
         let sizes: Vec<u64> = self
@@ -184,6 +194,7 @@ pub(super) fn show_colour(files: &[PictureFile], sample: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::framing::Polarity;
     use crate::data::{Loader, Order, fingerprint};
     use image::{Rgb, RgbImage};
     use std::fs;
@@ -204,7 +215,8 @@ mod tests {
 
     fn split(folder: &Path, gaps: Gaps, room: usize, limit: usize) -> Pictures {
         let unreadable = Arc::new(Unreadable::new(limit));
-        Pictures::new(sample(folder), 6, [1, 2, 2], folder.to_path_buf(), gaps, CacheRoom::new(room), unreadable)
+        let target = Target { height: 2, width: 2, channels: 1, polarity: Polarity::Any, fill: 1.0 };
+        Pictures::new(sample(folder), 6, target, folder.to_path_buf(), gaps, CacheRoom::new(room), unreadable)
     }
 
     #[test]

@@ -33,6 +33,13 @@ impl Unreadable {
         Self { limit, found: Mutex::default() }
     }
 
+    /// As [`Unreadable::new`], with what was found when the pictures were listed. Fails where that is more than the limit.
+    pub(super) fn starting(limit: usize, found: &[(PathBuf, DataError)]) -> Result<Self, DataError> {
+        let list = Self::new(limit);
+        found.iter().try_for_each(|(path, error)| list.add(path, error))?;
+        Ok(list)
+    }
+
     /// How many unreadable pictures a data set of `pictures` may have where nothing else was said: one in a hundred,
     /// but ten in small sets.
     pub fn default_limit(pictures: usize) -> usize {

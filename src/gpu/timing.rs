@@ -50,7 +50,7 @@ impl Program {
     /// Runs every dispatch by itself, twice in a row, with whatever the buffers hold: the seconds of its first run and of its
     /// second, by the host's clock. Drivers that compile a kernel when it first runs do it within the first.
     pub fn first_runs(&self, gpu: &Gpu) -> Result<Vec<(DispatchTime, DispatchTime)>, GpuError> {
-        let time = |prepared: &Prepared| {
+        let time = |prepared: &Prepared| -> Result<DispatchTime, GpuError> {
             Ok(DispatchTime {
                 path: prepared.path.clone(),
                 pass: prepared.pass,

@@ -3,7 +3,7 @@
 pub use super::parameters::DeviceParameters;
 use super::resident::{DeviceInput, ResidentImages};
 use super::{TrainError, update};
-use crate::data::Batch;
+use crate::data::{Batch, DataError};
 use crate::gpu::{Buffers, DeviceBuffer, DispatchTime, Gpu, GpuError, Program, ReadbackRing, StepUniforms, Submitter};
 use crate::graph::Graph;
 use crate::kernels::{Dispatch, Step};
@@ -28,11 +28,13 @@ struct Loaded {
     buffers: Buffers,
     steps: StepUniforms,
     submitter: Submitter,
-    /// The pixels are on the device already.
-    is_resident: bool,
+    /// How many images are on the device already; `None` where batches bring their pixels.
+    resident: Option<usize>,
+    classes: usize,
 }
 
 impl Loaded {
+    #[allow(clippy::too_many_arguments)]
     fn new(
         gpu: &Gpu,
         network: CompiledNetwork,
@@ -41,6 +43,7 @@ impl Loaded {
         lender: Option<&Buffers>,
         extra: &[(BufferRole, u64)],
         passes: usize,
+        classes: usize,
     ) -> Result<Self, GpuError> {
         let schedule = &network.compiled.schedule;
         let mut shared = lender.map_or_else(Buffers::default, |buffers| buffers.lend_slots(&schedule.buffers));
@@ -56,16 +59,51 @@ impl Loaded {
         let buffers = Buffers::allocate(gpu, &sizes, &shared)?;
         let steps = StepUniforms::new(gpu, passes);
         let program = Program::new(gpu, &schedule.dispatches, &buffers, &steps)?;
-        Ok(Loaded { network, program, buffers, steps, submitter: Submitter::default(), is_resident: on_device.images.is_some() })
+        let resident = on_device.images.map(|images| images.layout().images);
+        Ok(Loaded { network, program, buffers, steps, submitter: Submitter::default(), resident, classes })
     }
 
-    fn upload(&self, gpu: &Gpu, batch: &Batch) {
+    /// Refuses a batch that would lead kernels outside of their buffers: they trust what the host gives them.
+    fn check(&self, batch: &Batch) -> Result<(), DataError> {
+        let network = &self.network;
+        let room = |value| network.compiled.graph.fact(value).bytes() as usize;
+        let does_not_fit = |list: &[u32], value| list.len() * 4 > room(value) || list.len() < batch.count;
+        let pixels = if self.resident.is_some() { None } else { network.pixels.first() };
+        let most_images = (room(network.ids) / 4).max(1);
+        let pixels_do_not_fit = |value| {
+            let (found, room) = (batch.pixels.len(), room(value));
+            found > room || found < room / most_images * batch.count
+        };
+        if does_not_fit(&batch.ids, network.ids)
+            || network.labels.is_some_and(|value| does_not_fit(&batch.labels, value))
+            || pixels.is_some_and(|value| pixels_do_not_fit(*value))
+        {
+            let problem = format!("a batch of {} images with {} bytes is not what the network takes", batch.count, batch.pixels.len());
+            return Err(DataError::Unfit(problem));
+        }
+        if network.labels.is_some()
+            && let Some(place) = batch.labels.iter().take(batch.count).position(|label| *label as usize >= self.classes)
+        {
+            let (image, label) = (batch.ids[place], batch.labels[place]);
+            return Err(DataError::Unfit(format!("image {image} has label {label}, but the network knows {} classes", self.classes)));
+        }
+        if let Some(images) = self.resident
+            && let Some(image) = batch.ids.iter().take(batch.count).find(|image| **image as usize >= images)
+        {
+            return Err(DataError::Unfit(format!("image {image} was asked for, but the device holds {images}")));
+        }
+        Ok(())
+    }
+
+    /// Brings a batch to the device after looking at it: no other way leads data into a program.
+    fn upload(&self, gpu: &Gpu, batch: &Batch) -> Result<(), DataError> {
+        self.check(batch)?;
         let put = |value, bytes: &[u8]| {
             if let Some(buffer) = self.buffers.get(BufferRole::Input(value)) {
                 gpu.write(buffer, 0, bytes);
             }
         };
-        if !self.is_resident {
+        if self.resident.is_none() {
             let mut pixels = Cow::from(&batch.pixels);
             let bytes = pixels.len().next_multiple_of(4);
             if bytes > pixels.len() {
@@ -77,6 +115,7 @@ impl Loaded {
         if let Some(labels) = self.network.labels {
             put(labels, bytemuck::cast_slice(&batch.labels));
         }
+        Ok(())
     }
 
     /// Multiply-adds of one pass.
@@ -152,7 +191,7 @@ impl TrainEngine {
         if passes > 1 {
             extra.push((BufferRole::GradientSum, bytes));
         }
-        let loaded = Loaded::new(gpu, network, &parameters, on_device, None, &extra, passes)?;
+        let loaded = Loaded::new(gpu, network, &parameters, on_device, None, &extra, passes, options.classes)?;
 
         let program = |dispatches: Vec<(&'static str, Dispatch<Region>)>| {
             let entry = |(op, dispatch)| ScheduledDispatch { path: "all parameters".into(), op, pass: Pass::Update, macs: 0, dispatch };
@@ -264,7 +303,7 @@ impl TrainEngine {
                 ..Default::default()
             });
         }
-        self.loaded.upload(gpu, batch);
+        self.loaded.upload(gpu, batch)?;
         self.loaded.steps.write(gpu, &steps);
         let mut programs = Vec::new();
         for pass in 0..steps.len() {

@@ -4,7 +4,10 @@ use super::TrainError;
 use super::config::{ConfigError, Optimizer, Schedule, TrainConfig};
 use super::divergence::{CLIP_NORM, HEAD_BIAS};
 use super::trainer::Observer;
-use crate::data::{self, ChannelStats, Dataset, batches_per_epoch};
+use crate::data::class_name::{fault, quoted};
+use crate::data::folder::nested_folder;
+use crate::data::{self, ChannelStats, DataError, Dataset, batches_per_epoch};
+use crate::files::path_text;
 use crate::models::Model;
 
 /// Share of each class that is drawn for testing where a folder of pictures has no test split and nothing else was said.
@@ -65,6 +68,7 @@ pub(super) fn open_data(config: &TrainConfig, follow: Follow) -> Result<Dataset,
         seed: config.seed,
         max_bad: config.max_bad,
         follow_colour: follow.channels,
+        appearance: None,
     };
     let dataset = require_images(data::open(&config.data, &options)?)?;
     if config.val_split.is_some_and(|share| share > 0.0) && dataset.val_split.is_none() {
@@ -91,6 +95,17 @@ pub(super) fn fit_classes(
     observer: &mut dyn Observer,
 ) -> Result<(), TrainError> {
     let found = dataset.classes.len();
+    if let Some((name, fault)) = dataset.classes.iter().find_map(|name| Some((name, fault(name)?))) {
+        let problem = format!("the name of a class {fault} ({}); call it otherwise", quoted(name));
+        return Err(DataError::malformed(&dataset.path, problem).into());
+    }
+    if let [only] = &dataset.classes[..] {
+        let advice = match nested_folder(dataset) {
+            Some(path) => format!("it holds folders itself: if those are the classes, pass --data {}", path_text(&path)),
+            None => "a network needs two or more to choose from".into(),
+        };
+        return Err(DataError::malformed(&dataset.path, format!("has one class only, {}; {advice}", quoted(only))).into());
+    }
     if config.classes != found && config.classes == model.defaults.classes {
         observer.note(&format!("{} has {found} classes; the model gets as many", dataset.name));
         config.classes = found;
@@ -270,5 +285,24 @@ mod tests {
         assert_eq!(fitted(162, 1, 162), (162, 1, 0));
         assert_eq!(fitted(100, 8, 162), (100, 2, 1));
         assert_eq!(fitted(1000, 8, 162), (162, 1, 2));
+    }
+
+    use crate::data::InMemory;
+
+    #[test]
+    fn classes_that_cannot_be_learned_are_refused() {
+        let refusal = |names: &[&str]| {
+            let images = || InMemory::empty([1, 28, 28], names.len());
+            let classes = names.iter().map(|name| name.to_string()).collect();
+            let dataset = Dataset::of("own", classes, images(), images()).unwrap();
+            let mut config = TrainConfig::defaults("nin-small").unwrap();
+            let model = Model::find("nin-small").unwrap();
+            fit_classes(&mut config, model, &dataset, &mut ()).map(|()| config.classes).map_err(|error| error.to_string())
+        };
+        assert_eq!(refusal(&["ant", "bee"]), Ok(2));
+        let one = refusal(&["ant"]).unwrap_err();
+        assert!(one.contains("one class only, \"ant\"") && one.contains("two or more"), "{one}");
+        let unprintable = refusal(&["ant", "be\te"]).unwrap_err();
+        assert!(unprintable.contains("cannot be printed (\"be\\te\")"), "{unprintable}");
     }
 }

@@ -7,7 +7,7 @@ use super::resident::DeviceInput;
 use super::settings::expected_tensors;
 use super::trained::TrainedModel;
 use super::whitening::DeviceWhitening;
-use crate::data::{Batch, Loader, Order, Source};
+use crate::data::{Batch, DataError, Loader, Order, Source};
 use crate::gpu::Gpu;
 use crate::models::{BuildError, InputOptions, Purpose};
 use std::sync::Arc;
@@ -65,6 +65,10 @@ impl Predictor {
 
     /// Probabilities per class of each picture; a picture is height x width x channels bytes of the model's size.
     pub fn predict(&mut self, gpu: &Gpu, images: &[Vec<u8>]) -> Result<Vec<Vec<f32>>, TrainError> {
+        if let Some(image) = images.iter().find(|image| image.len() != self.image_bytes) {
+            let (found, wanted) = (image.len(), self.image_bytes);
+            return Err(DataError::Unfit(format!("a picture of {found} bytes for a network that takes {wanted}")).into());
+        }
         let mut probabilities = Vec::new();
         for chunk in images.chunks(self.engine.batch()) {
             let mut pixels = chunk.concat();

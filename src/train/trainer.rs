@@ -18,8 +18,8 @@ use super::settings::{check_training, expected_tensors, input_options};
 pub use super::settings::{model_options, training};
 use super::whitening::{self, DeviceWhitening};
 use super::{RunError, TrainError};
-use crate::data::framing::Polarity;
-use crate::data::{self, Dataset, batches_per_epoch};
+use crate::data::appearance::Appearance;
+use crate::data::{self, DataError, Dataset, batches_per_epoch};
 use crate::gpu::{Gpu, tuner};
 use crate::kernels::Problem;
 use crate::models::{InputOptions, Model, Purpose, largest_batch};
@@ -392,7 +392,7 @@ impl Run {
                 first.save(&dir.state())?;
             }
         }
-        let metadata = metadata(&config, &dataset, whitening.as_ref());
+        let metadata = metadata(&config, &dataset, whitening.as_ref())?;
         let (epoch, step, step_in_epoch) = checkpoint.as_ref().map_or((0, 0, 0), |c| (c.epoch, c.step, c.step_in_epoch));
         Session::starting(&request.command, step, gpu.adapter()).append(&dir.sessions())?;
         let steps_per_epoch = batches_per_epoch(dataset.train.len(), config.images_per_update()) as u64;
@@ -485,12 +485,11 @@ fn fit_batch_size(
     Ok(batch)
 }
 
-fn metadata(config: &TrainConfig, dataset: &Dataset, whitening: Option<&Whitening>) -> Metadata {
+fn metadata(config: &TrainConfig, dataset: &Dataset, whitening: Option<&Whitening>) -> Result<Metadata, DataError> {
     let mut classes = dataset.classes.clone();
     classes.extend((classes.len()..config.classes).map(|i| i.to_string()));
-    // Data sets of bright shapes on black; anything else is taken as it comes.
-    let is_on_black = dataset.shape()[0] == 1 && (dataset.name.contains("mnist") || dataset.name.contains("fashion"));
-    Metadata {
+    let Appearance { polarity, fill } = Appearance::of(dataset.train.as_ref())?;
+    Ok(Metadata {
         model: config.model.clone(),
         classes,
         preprocess: Preprocess {
@@ -498,11 +497,12 @@ fn metadata(config: &TrainConfig, dataset: &Dataset, whitening: Option<&Whitenin
             channels: config.in_channels,
             mean: config.mean.iter().map(|v| *v as f32).collect(),
             std: config.std.iter().map(|v| *v as f32).collect(),
-            polarity: if is_on_black { Polarity::LightOnDark } else { Polarity::Any },
+            polarity,
+            fill: Some(fill).filter(|fill| *fill < 1.0),
             whitening: whitening.map(whitening::note),
         },
         recipe: recipe(config, dataset).to_toml().ok(),
-    }
+    })
 }
 
 /// What a run learns by: without how often it saves itself, and without where its files lie on this machine.

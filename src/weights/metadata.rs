@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::whitening::{MOST_WHITENED_VALUES, WhiteningNote};
-use crate::data::framing::Polarity;
+use crate::data::appearance::Appearance;
+use crate::data::framing::{Polarity, Target};
 use crate::errors::one_line;
 
 /// Largest height and width of a network's input: a weight file must not be able to make the
@@ -41,6 +42,9 @@ pub struct Preprocess {
     pub std: Vec<f32>,
     /// Whether the subject is lighter or darker than its background.
     pub polarity: Polarity,
+    /// Share of the frame that the subject's longer side takes, in (0, 1]; without it all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fill: Option<f32>,
     /// Instead of mean and std: whitening, from a file beside the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whitening: Option<WhiteningNote>,
@@ -145,6 +149,17 @@ impl Preprocess {
         [self.channels, self.size[0], self.size[1]]
     }
 
+    /// What pictures are made of for the network.
+    pub fn target(&self) -> Target {
+        let Appearance { polarity, fill } = self.appearance();
+        Target { height: self.size[0], width: self.size[1], channels: self.channels, polarity, fill }
+    }
+
+    /// How the pictures looked from which the network has learned.
+    pub fn appearance(&self) -> Appearance {
+        Appearance { polarity: self.polarity, fill: self.fill.unwrap_or(1.0) }
+    }
+
     /// Mean and standard deviation, one value per channel.
     pub fn mean_std(&self) -> (Vec<f32>, Vec<f32>) {
         (spread(&self.mean, self.channels, 0.0), spread(&self.std, self.channels, 1.0))
@@ -167,6 +182,9 @@ impl Preprocess {
         }
         if self.std.iter().any(|&std| std <= 0.0) {
             return Err("has a std that is not above 0".into());
+        }
+        if self.fill.is_some_and(|fill| !(fill > 0.0 && fill <= 1.0)) {
+            return Err("has a fill that is not above 0 and at most 1".into());
         }
         if let Some(whitening) = &self.whitening {
             let values = self.channels.saturating_mul(self.size[0] * self.size[1]);
@@ -213,6 +231,7 @@ pub(super) mod tests {
                 mean: vec![0.286],
                 std: vec![0.353],
                 polarity: Polarity::LightOnDark,
+                fill: None,
                 whitening: None,
             },
             recipe: Some("fashion-small".into()),
@@ -237,6 +256,15 @@ pub(super) mod tests {
             ]
         );
         assert_eq!(Parts::from_entries(&map(&example())).unwrap().whole(), Some(example()));
+    }
+
+    #[test]
+    fn what_the_subject_fills_is_kept_where_it_is_not_all() {
+        let mut metadata = example();
+        assert_eq!(metadata.preprocess.target().fill, 1.0);
+        metadata.preprocess.fill = Some(0.71);
+        let read = Parts::from_entries(&map(&metadata)).unwrap().whole().unwrap();
+        assert_eq!((read.preprocess.target().fill, read), (0.71, metadata));
     }
 
     #[test]
@@ -278,6 +306,7 @@ pub(super) mod tests {
             ("preprocess", r#"{"size":[8,8],"channels":1,"mean":[0],"std":[0],"polarity":"any"}"#, "above 0"),
             ("preprocess", r#"{"size":[8,8],"channels":1,"mean":[1e99],"std":[1],"polarity":"any"}"#, "preprocess"),
             ("preprocess", r#"{"size":[8,8],"channels":1,"mean":[],"std":[],"polarity":"up"}"#, "unknown variant"),
+            ("preprocess", r#"{"size":[8,8],"channels":1,"mean":[],"std":[],"polarity":"any","fill":0}"#, "above 0"),
         ] {
             let mut entries = map(&example());
             entries.insert(key.to_string(), value.to_string());

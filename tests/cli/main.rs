@@ -13,6 +13,7 @@ mod loopback;
 mod lasting;
 mod memory;
 mod mixed;
+mod pictures;
 #[cfg(unix)]
 mod places;
 mod recipes;
@@ -67,6 +68,7 @@ fn main() {
         ("report", report::TESTS),
         ("small_sets", small_sets::TESTS),
         ("data", data::TESTS),
+        ("pictures", pictures::TESTS),
         ("recipes", recipes::TESTS),
         ("startup", startup::TESTS),
         ("bench", bench::TESTS),

@@ -22,6 +22,7 @@ pub fn trials(device: Option<&Device>) -> Vec<Trial> {
         }),
         trial(device, "training::the average is what is tested", averages_are_tested),
         trial(device, "training::micro-batches are clipped together", clipped_together),
+        trial(device, "training::a batch that does not fit is refused", unfit_batches_are_refused),
         trial(device, "training::the plan is what is created", |_| plan_is_created()),
     ]
 }
@@ -47,6 +48,33 @@ fn everything() -> Training {
 fn step(gpu: &Gpu, setup: &Setup, engine: &mut TrainEngine, number: u64) -> Result<(), String> {
     engine.step(gpu, &setup.batch(number), number, 0, 5, 0.02, false, &mut Vec::new()).map_err(text)?;
     engine.finish(gpu, &mut Vec::new()).map_err(text)
+}
+
+/// Kernels trust what the host gives them, so nothing may come to them that leads out of their buffers.
+fn unfit_batches_are_refused(gpu: &Gpu) -> Result<(), String> {
+    let setup = Setup::new("nin-small", 13);
+    let mut engine = setup.engine_for(gpu, Training { optimizer: SGD, ..Training::default() }, BATCH, SINGLE)?;
+    let whole = setup.batch(0);
+    let mut other_label = whole.clone();
+    other_label.labels[1] = 1_000_000;
+    let mut fewer_pixels = whole.clone();
+    fewer_pixels.pixels.truncate(whole.pixels.len() / 2);
+    let mut more_images = whole.clone();
+    more_images.count = whole.ids.len() + 1;
+    let mut longer = whole.clone();
+    longer.labels.extend([0; 8]);
+    for (batch, words) in [
+        (other_label, "label 1000000"),
+        (fewer_pixels, "is not what the network takes"),
+        (more_images, "is not what"),
+        (longer, "is not what"),
+    ] {
+        match engine.step(gpu, &batch, 0, 0, 5, 0.02, false, &mut Vec::new()) {
+            Err(error) if error.to_string().contains(words) => {}
+            other => return Err(format!("{words}: {other:?}")),
+        }
+    }
+    step(gpu, &setup, &mut engine, 0)
 }
 
 /// Trained layers move as they would without frozen ones below them, which stay as they are and cost nothing.

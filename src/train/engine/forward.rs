@@ -103,7 +103,7 @@ impl ForwardEngine {
     ) -> Result<Self, TrainError> {
         let batch = network.micro_batch;
         let bytes = network.compiled.graph.fact(network.result).bytes();
-        let loaded = Loaded::new(gpu, network, parameters, on_device, lender, &[], 1)?;
+        let loaded = Loaded::new(gpu, network, parameters, on_device, lender, &[], 1, classes)?;
         Ok(ForwardEngine { loaded, purpose, batch, classes, ring: ReadbackRing::new(gpu, bytes, READBACKS) })
     }
 
@@ -150,7 +150,7 @@ impl ForwardEngine {
     /// Queues a batch; `received` gets (images, memory of the result) of batches that have come back, in order.
     pub(in crate::train) fn run(&mut self, gpu: &Gpu, batch: &Batch, received: &mut Vec<(usize, Vec<f32>)>) -> Result<(), TrainError> {
         let mut receive = |count: usize, bytes: Vec<u8>| received.push((count, bytemuck::pod_collect_to_vec(&bytes)));
-        self.loaded.upload(gpu, batch);
+        self.loaded.upload(gpu, batch)?;
         let count = batch.count as u32;
         self.loaded.steps.write(gpu, &[Step { images: count, total_images: count, ..Default::default() }]);
         let readback = self.ring.acquire(gpu, &mut receive)?;

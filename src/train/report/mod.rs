@@ -17,7 +17,7 @@ use super::predict::{Evaluation, Prediction, predictions};
 use super::run_dir::RunDir;
 use super::sessions::{self, Session};
 use super::trained::TrainedModel;
-use crate::data::{Source, batches_per_epoch};
+use crate::data::{Source, Split, batches_per_epoch};
 use crate::files::replace_file;
 use crate::gpu::Gpu;
 use crate::weights::{self, WeightFile, WeightsError};
@@ -85,14 +85,15 @@ pub fn write(dir: &RunDir, predictions: &[Prediction]) -> Result<PathBuf, TrainE
 /// Runs a run's best weights over its test images, as [`write`] takes them; `progress` gets how many of how many are done.
 pub fn measure(gpu: &Gpu, dir: &RunDir, progress: &mut dyn FnMut(usize, usize)) -> Result<Vec<Prediction>, TrainError> {
     let config = dir.read_config()?;
-    let test = open_data(&config, Follow::NOTHING)?.test;
+    let dataset = open_data(&config, Follow::NOTHING)?;
     let (_, path, mut file) = best_weights(dir)?;
     let Some(metadata) = file.metadata.take() else { return Err(undescribed(&file).into()) };
     let trained = TrainedModel::described(file, metadata, Some(&path))?;
-    let images = test.len();
+    let images = dataset.test.len();
     if images == 0 {
         return Ok(Vec::new());
     }
+    let test = trained.fit(&dataset, Split::Test)?.source;
     predictions(gpu, &trained, test, config.batch_size, config.precision, &mut |done| progress(done, images))
 }
 
