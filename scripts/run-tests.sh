@@ -87,7 +87,7 @@ if [ -e "$tools/swiftshader.skipped" ]; then
 else
   mapfile -t suites < <(device_suites)
   # What these look at is the program around the kernels, and the same on every driver.
-  skips=(--skip bench:: --skip lasting:: --skip nin_trains_at_batch_128 --skip recipes:: --skip report:: --skip tune::)
+  skips=(--skip bench:: --skip documents:: --skip lasting:: --skip nin_trains_at_batch_128 --skip recipes:: --skip report:: --skip tune::)
   part "tests on SwiftShader" on_swiftshader cargo test --release "${suites[@]}" -- "${skips[@]}"
 fi
 

@@ -1,4 +1,5 @@
-//! `nin-wgpu check`: proves every kernel on this adapter against the reference in double precision.
+//! `nin-wgpu check`: compares the kernels of every layer on this adapter with the reference in double precision. The kernels that
+//! update parameters belong to no layer; `tests/gpu/optimizers.rs` has them.
 
 use super::context::{Context, Paint};
 use super::error::{Exit, Failure};

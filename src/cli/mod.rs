@@ -100,7 +100,7 @@ enum Verb {
     Bench(bench::Args),
     /// Print what the graph compiler makes of a model
     Dump(dump::Args),
-    /// Prove every kernel on this adapter against a reference in double precision
+    /// Compare the kernels of every layer on this adapter with a reference in double precision
     Check(check::Args),
     /// Measure which kernels are fastest on this adapter for a model, and keep the result
     Tune(tune::Args),

@@ -92,7 +92,7 @@ pub struct Args {
     /// Start of the weights: xavier, kaiming, normal
     #[arg(long, value_name = "KIND", help_heading = "Model")]
     pub init: Option<Init>,
-    /// Start of the last convolution's biases: above 0 keeps every class alive behind a last ReLU
+    /// Start of the last convolution's biases: above 0 keeps every class alive where a ReLU comes last
     #[arg(long, value_name = "B", allow_negative_numbers = true, help_heading = "Model")]
     pub head_bias: Option<f64>,
     /// Start from these weights; where they know another number of classes, the last layers start anew
@@ -147,7 +147,7 @@ pub struct Args {
     /// Schedule plateau: epochs without a lower loss that are put up with
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub patience: Option<u32>,
-    /// End the run behind N epochs without a better test accuracy
+    /// End the run after N epochs without a better test accuracy
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub early_stop: Option<u32>,
     /// Epochs over which the learning rate first rises

@@ -1,7 +1,8 @@
 //! The layers: one file each, with shape rule, gradient rule, lowering to kernels, f64 reference and test cases.
 //!
-//! Adding a layer: its shader in `shaders/`, its file here, and one line in [`REGISTRY`]. Parity with the reference,
-//! finite-difference gradients, translation to every backend and the self-check follow from the registry.
+//! Adding a layer: its shader in `shaders/`, its file here, and one line in [`REGISTRY`]. From the registry follow the comparison of
+//! its kernels with the reference and the self-check, from the shader file validation and translation to every backend. Its gradient
+//! rule is compared with finite differences where a graph in `src/passes/tests.rs` has the layer. CONTRIBUTING.md has every step.
 
 mod add;
 mod augment;

@@ -107,7 +107,7 @@ pub struct TrainConfig {
     /// Schedule `plateau`: epochs without a lower loss that are put up with.
     #[serde(default = "patience", skip_serializing_if = "is_default_patience")]
     pub patience: u32,
-    /// The run ends behind so many epochs without a better test accuracy.
+    /// The run ends after so many epochs without a better test accuracy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stop: Option<u32>,
     /// Epochs over which the learning rate first rises from 0 in a straight line.

@@ -3,6 +3,8 @@
 mod bench;
 mod bench_kernels;
 mod data;
+#[cfg(unix)]
+mod documents;
 mod faults;
 mod infer;
 #[cfg(unix)]
@@ -84,6 +86,8 @@ fn main() {
         ("whiten", whiten::TESTS),
         ("faults", faults::TESTS),
         ("torch", torch::TESTS),
+        #[cfg(unix)]
+        ("documents", documents::TESTS),
     ];
     let mut trials = Vec::new();
     for (suite, tests) in suites {

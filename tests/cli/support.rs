@@ -140,7 +140,7 @@ pub fn small_run<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// Where the runs of this test binary keep their caches.
-fn cache_folder() -> PathBuf {
+pub fn cache_folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gpu_cli-cache-{}", std::process::id()))
 }
 

@@ -1,6 +1,7 @@
 //! Tests that need no device.
 
 mod architecture;
+mod documents;
 mod dumps;
 mod expand;
 mod fetch;
