@@ -4,20 +4,6 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// A path as text that is told apart from every other path's: bytes that are no Unicode stand as `\xE9`, and backslashes
-/// beside them are doubled.
-pub fn path_text(path: &Path) -> String {
-    let Some(text) = path.to_str() else {
-        let mut text = String::new();
-        for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-            text.push_str(&chunk.valid().replace('\\', "\\\\"));
-            chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02X}")));
-        }
-        return text;
-    };
-    text.to_owned()
-}
-
 /// Ending of the temporary file that [`replace_file`] writes beside its target.
 pub(crate) const PARTIAL: &str = ".partial";
 
@@ -72,17 +58,6 @@ mod tests {
         let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn paths_that_are_no_text_stay_apart() {
-        use std::os::unix::ffi::OsStrExt;
-        let text = |bytes: &[u8]| path_text(Path::new(std::ffi::OsStr::from_bytes(bytes)));
-        assert_eq!(text(b"caf\xe9.png"), "caf\\xE9.png");
-        assert_eq!(text("café.png".as_bytes()), "café.png");
-        assert_ne!(text(b"a\\xE9\xe9"), text(b"a\xe9\xe9"));
-        assert_eq!(text(b"a\\b"), "a\\b");
     }
 
     #[test]

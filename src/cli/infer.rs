@@ -16,7 +16,7 @@ use crate::data::DataError;
 use crate::data::framing::prepare;
 use crate::data::inputs::{Input, expand};
 use crate::errors::one_line;
-use crate::files::path_text;
+use crate::errors::path_text;
 use crate::models::{Purpose, Training};
 use crate::train::config::Precision;
 use crate::train::predict::Predictor;

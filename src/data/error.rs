@@ -1,6 +1,6 @@
 //! What can go wrong with data, as one-line messages: what, where, what to do.
 
-use crate::files::path_text;
+use crate::errors::path_text;
 use std::io;
 use std::path::{Path, PathBuf};
 

@@ -15,7 +15,7 @@ use super::pictures::{CacheRoom, Gaps, PictureFile, Pictures, show_colour};
 use super::splits::{self, Layout, SplitFolder, is_searched};
 use super::unreadable::Unreadable;
 use super::{DataError, Dataset, OpenOptions, Source, picture};
-use crate::files::path_text;
+use crate::errors::path_text;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use super::folder::{may_be_picture, walk_error};
 use super::junk::is_junk_file;
 use super::picture::{self, Picture, STDIN_NAME};
 use super::splits::is_searched;
-use crate::files::path_text;
+use crate::errors::path_text;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};

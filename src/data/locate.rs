@@ -5,7 +5,7 @@ use super::appearance::Appearance;
 use super::catalog::{KnownSet, SETS};
 use super::cifar::{self, Variant};
 use super::{DataError, Dataset, InMemory, Source, files, folder, idx, svhn};
-use crate::files::path_text;
+use crate::errors::path_text;
 use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

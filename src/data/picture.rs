@@ -13,7 +13,7 @@ mod orientation;
 mod tiff;
 
 use super::DataError;
-use crate::files::path_text;
+use crate::errors::path_text;
 use contained::contained;
 pub use foreign::by_name as foreign_kind;
 use image::codecs::tga::TgaDecoder;

@@ -7,7 +7,7 @@
 use super::class_name::{fault, folded, listed, normal, quoted};
 use super::junk::{is_junk_file, is_junk_folder};
 use super::{DataError, Split, picture};
-use crate::files::path_text;
+use crate::errors::path_text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;

@@ -7,7 +7,7 @@ use super::trainer::Observer;
 use crate::data::class_name::{fault, quoted};
 use crate::data::folder::nested_folder;
 use crate::data::{self, ChannelStats, DataError, Dataset, batches_per_epoch};
-use crate::files::path_text;
+use crate::errors::path_text;
 use crate::models::Model;
 
 /// Share of each class that is drawn for testing where a folder of pictures has no test split and nothing else was said.
