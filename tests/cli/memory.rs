@@ -135,7 +135,7 @@ fn nin_trains_at_batch_128_within_512_megabytes() {
     let folder = tempfile::tempdir().unwrap();
     let out = word(folder.path().join("run"));
     let data = mini_fashion();
-    let line = ["train", "--model", "nin", "--data", &data, "--epochs", "1", "--limit-train", "2", "--limit-test", "1", "--batch-size"];
+    let line = ["train", "--model", "nin", "--data", &data, "--epochs", "1", "--limit-train", "128", "--limit-test", "1", "--batch-size"];
     let more = ["128", "--memory-budget", "512M", "--out", &out];
     let ran = program(&[&line[..], &more].concat()).env("NIN_WGPU_DEFAULT_LIMITS", "1").output().unwrap();
     let ran = finish(&ran).done();
