@@ -34,6 +34,8 @@ const MAX_SIDE: u32 = 65_535;
 const MAX_BYTES: u64 = 640 << 20;
 /// Pictures that take more bytes decoded are decoded one at a time.
 const MANY_BYTES: u64 = 256 << 20;
+/// Bytes of a file in which its picture's size is looked for first.
+const HEADER_BYTES: u64 = 256 << 10;
 /// What stands for standard input in messages.
 pub const STDIN_NAME: &str = "-";
 
@@ -131,12 +133,25 @@ pub(super) fn missing(path: &Path) -> String {
 /// Width and height of a picture from its header, before its orientation is applied. No pixel is decoded.
 pub fn size(path: &Path) -> Result<(u32, u32), DataError> {
     let name = path_text(path);
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|error| DataError::read(path, error))?;
-    if reader.format() == Some(ImageFormat::Tiff) {
-        let bytes = read_all(&name, &mut File::open(path).map_err(|error| DataError::read(path, error))?)?;
-        return within(&name, || tiff::size(&bytes).map_err(|error| broken_tiff(&name, error)));
+    let mut file = File::open(path).map_err(|error| DataError::read(path, error))?;
+    let mut bytes = read_all(&name, &mut file.by_ref().take(HEADER_BYTES))?;
+    match size_of(&name, &bytes) {
+        // A TIFF's directory may lie at its end, and an embedded preview before a JPEG's size.
+        Err(_) if bytes.len() as u64 == HEADER_BYTES => {
+            bytes.extend(read_all(&name, &mut file)?);
+            size_of(&name, &bytes)
+        }
+        found => found,
     }
-    within(&name, || reader.into_dimensions().map_err(|error| broken(&name, &error)))
+}
+
+/// From memory, as pictures are decoded: the decoders are compiled once for each kind of reader.
+fn size_of(name: &str, bytes: &[u8]) -> Result<(u32, u32), DataError> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| DataError::read(Path::new(name), error))?;
+    if reader.format() == Some(ImageFormat::Tiff) {
+        return within(name, || tiff::size(bytes).map_err(|error| broken_tiff(name, error)));
+    }
+    within(name, || reader.into_dimensions().map_err(|error| broken(name, &error)))
 }
 
 /// Reads a picture from standard input.

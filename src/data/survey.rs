@@ -3,7 +3,8 @@
 use super::fingerprint::{ChannelStats, channel_stats};
 use super::picture;
 use super::{DataError, Dataset, Source};
-use image::{ImageFormat, Rgb, RgbImage};
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
 use rayon::prelude::*;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -113,8 +114,8 @@ pub fn contact_sheet(dataset: &Dataset, columns: usize) -> Result<Vec<u8>, DataE
         }
     }
     let mut bytes = Cursor::new(Vec::new());
-    sheet
-        .write_to(&mut bytes, ImageFormat::Png)
+    PngEncoder::new(&mut bytes)
+        .write_image(sheet.as_raw(), sheet.width(), sheet.height(), ExtendedColorType::Rgb8)
         .map_err(|error| DataError::Setting(format!("the sheet cannot be made a PNG ({error}); use fewer columns")))?;
     Ok(bytes.into_inner())
 }
