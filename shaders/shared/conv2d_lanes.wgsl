@@ -81,18 +81,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) num: 
         }
     }
 
-    let relu = vec4<bool>(params.relu != 0u);
-    let results = select(0u, min(${PIXELS}u, pixels - first) * ${QUADS}u, number == tile);
-    for (var i = 0u; i < results; i++) {
-        let at_quad = quad + i % ${QUADS}u;
-        if at_quad < out_c4 {
-            let value = total_0_0 + bias[at_quad];
-            y[(first + i / ${QUADS}u) * out_c4 + at_quad] = vec4<${ELEMENT}>(select(value, vec4<f32>(), relu & (value < vec4<f32>())));
-        }
-#for r in 0..PIXELS*QUADS-1
-        total_${r / QUADS}_${r % QUADS} = total_${(r + 1) / QUADS}_${(r + 1) % QUADS};
-#end
-    }
+#import "shared/conv2d_lanes_store.wgsl"
 }
 
 // One invocation: PIXELS consecutive input pixels by QUADS groups of 4 input channels.

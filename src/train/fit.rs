@@ -215,6 +215,7 @@ pub(super) fn check_channels(config: &TrainConfig, dataset: &Dataset) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::InMemory;
     use crate::train::metrics::EpochLine;
     use crate::train::progress::Progress;
     use crate::train::schedule::learning_rate;
@@ -286,8 +287,6 @@ mod tests {
         assert_eq!(fitted(100, 8, 162), (100, 2, 1));
         assert_eq!(fitted(1000, 8, 162), (162, 1, 2));
     }
-
-    use crate::data::InMemory;
 
     #[test]
     fn classes_that_cannot_be_learned_are_refused() {

@@ -1,8 +1,7 @@
 //! The learning rate of each update.
 //!
-//! With `t` the updates done so far, `W = warmup_epochs * steps_per_epoch` and
-//! `T = epochs * steps_per_epoch`:
-//! all of it times [`SETBACK_FACTOR`] for each time that the run has gone back to an earlier checkpoint:
+//! With `t` the updates done so far, `W = warmup_epochs * steps_per_epoch` and `T = epochs * steps_per_epoch`, it is the following
+//! times [`SETBACK_FACTOR`] for each time that the run has gone back to an earlier checkpoint:
 //!
 //! - warm-up, `t < W`: `lr * (t + 1) / W`, at most `lr`, whatever the schedule;
 //! - `constant`: `lr`;

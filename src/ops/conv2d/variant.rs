@@ -267,10 +267,12 @@ impl Variant {
             };
             let used = variant.use_of_tiles(results);
             let least = if is_weights || steps <= SHORT_REDUCTION { GOOD_USE } else { LEAST_USE };
-            match () {
-                () if used >= least => variant,
-                () if is_weights => large,
-                () => small,
+            if used >= least {
+                variant
+            } else if is_weights {
+                large
+            } else {
+                small
             }
         };
         match (target.class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
@@ -383,6 +385,24 @@ mod tests {
             assert!(has_simdgroup(&with_f32, 96, Element::F32), "{class:?}: a driver that lists f32, too");
             assert!(!has_simdgroup(&with_f32, 3, Element::F32) && !has_simdgroup(&with_f32, 3, Element::F16), "{class:?}: no whole quads");
         }
+    }
+
+    /// As few kernels as serve, because each is compiled before the first step; large tiles only where they are used.
+    #[test]
+    fn subgroups_compute_what_fills_their_tiles() {
+        let of = |lanes, results, steps| {
+            let target = Target { subgroup: lanes, ..Target::baseline(DeviceClass::Cpu) };
+            Variant::choose(&target, &params(96), Element::F32, &results, steps)
+        };
+        let pixels = |channels| Results::Pixels { rows: 6400, channels };
+        assert_eq!(of(Some(8), pixels(16), 2), Variant::Subgroup8, "half of a tile");
+        assert_eq!(of(Some(8), pixels(8), SHORT_REDUCTION), Variant::LanesSmall, "a quarter, and little to sum");
+        assert_eq!(of(Some(8), pixels(8), SHORT_REDUCTION + 1), Variant::Subgroup8, "a quarter, and much to sum");
+        assert_eq!(of(Some(16), pixels(12), 2400), Variant::LanesSmall, "less than a quarter");
+        assert_eq!(of(None, pixels(256), 2400), Variant::Lanes, "no subgroups");
+        let weights = |rows| Results::Weights { rows, channels: 64 };
+        assert_eq!(of(Some(16), weights(64), 1 << 20), Variant::Subgroup16);
+        assert_eq!(of(Some(16), weights(16), 1 << 20), Variant::Lanes);
     }
 
     #[test]
