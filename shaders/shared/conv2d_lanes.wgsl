@@ -1,7 +1,7 @@
 // The kernels of conv2d_lanes.wgsl and conv2d_lanes_small.wgsl, which differ in the size of a tile: LANES invocations a
 // workgroup, PIXELS by QUADS results, ROW_QUADS quads of weight rows.
 //
-// Results are stored as in conv2d_subgroup.wgsl, by a loop in which they move down one by one, for the same reason. Nothing
+// Results are stored as in conv2d_subgroup.wgsl, by a loop, QUADS in each round, in which they move down, for the same reason. Nothing
 // returns early either: an invocation beyond the last computes the last tile once more and stores nothing.
 
 @group(0) @binding(1) var<storage, read> x: array<vec4<${ELEMENT}>>;
@@ -158,15 +158,16 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
         ky_phase = select(ky_phase, 0u, ky_phase == params.stride_h);
     }
 
-    let results = select(0u, min(${PIXELS}u, pixels - first) * ${QUADS}u, number == tile);
-    for (var i = 0u; i < results; i++) {
-        let at_quad = quad + i % ${QUADS}u;
-        if at_quad < in_c4 {
-            let at = (first + i / ${QUADS}u) * in_c4 + at_quad;
-            dx[at] = vec4<${ELEMENT}>(masked(total_0_0, at));
+    let rounds = select(0u, min(${PIXELS}u, pixels - first), number == tile);
+    for (var p = 0u; p < rounds; p++) {
+#for q in 0..QUADS
+        if quad + ${q}u < in_c4 {
+            let at = (first + p) * in_c4 + quad + ${q}u;
+            dx[at] = vec4<${ELEMENT}>(masked(total_0_${q}, at));
         }
-#for r in 0..PIXELS*QUADS-1
-        total_${r / QUADS}_${r % QUADS} = total_${(r + 1) / QUADS}_${(r + 1) % QUADS};
+#end
+#for r in 0..PIXELS*QUADS-QUADS
+        total_${r / QUADS}_${r % QUADS} = total_${r / QUADS + 1}_${r % QUADS};
 #end
     }
 }
@@ -266,15 +267,15 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
         partials[base + rows * out_c4 + quad + ${q}u] = dy_total_${q};
     }
 #end
-    // Four rows of a quad, and QUADS results of each.
-    let results = select(0u, min(${ROW_QUADS}u, row_quads - row) * ${4 * QUADS}u, number == index);
-    for (var i = 0u; i < results; i++) {
-        let at_quad = quad + i % ${QUADS}u;
-        if at_quad < out_c4 {
-            partials[base + (row * 4u + i / ${QUADS}u) * out_c4 + at_quad] = total_0_0_0;
+    let rounds = select(0u, min(${ROW_QUADS}u, row_quads - row) * 4u, number == index);
+    for (var i = 0u; i < rounds; i++) {
+#for q in 0..QUADS
+        if quad + ${q}u < out_c4 {
+            partials[base + (row * 4u + i) * out_c4 + quad + ${q}u] = total_0_0_${q};
         }
-#for r in 0..ROW_QUADS*4*QUADS-1
-        total_${r / (4 * QUADS)}_${r / QUADS % 4}_${r % QUADS} = total_${(r + 1) / (4 * QUADS)}_${(r + 1) / QUADS % 4}_${(r + 1) % QUADS};
+#end
+#for r in 0..ROW_QUADS*4*QUADS-QUADS
+        total_${r / (4 * QUADS)}_${r / QUADS % 4}_${r % QUADS} = total_${(r + QUADS) / (4 * QUADS)}_${(r + QUADS) / QUADS % 4}_${r % QUADS};
 #end
     }
 }

@@ -155,14 +155,15 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
         partials[base + rows * out_c4 + quad + ${q}u] = dy_total_${q};
     }
 #end
-    let results = select(0u, min(${ROWS}u, rows - row) * ${QUADS}u, number == index);
-    for (var i = 0u; i < results; i++) {
-        let at_quad = quad + i % ${QUADS}u;
-        if at_quad < out_c4 {
-            partials[base + (row + i / ${QUADS}u) * out_c4 + at_quad] = total_0_0;
+    let rounds = select(0u, min(${ROWS}u, rows - row), number == index);
+    for (var r = 0u; r < rounds; r++) {
+#for q in 0..QUADS
+        if quad + ${q}u < out_c4 {
+            partials[base + (row + r) * out_c4 + quad + ${q}u] = total_0_${q};
         }
-#for r in 0..ROWS*QUADS-1
-        total_${r / QUADS}_${r % QUADS} = total_${(r + 1) / QUADS}_${(r + 1) % QUADS};
+#end
+#for r in 0..ROWS*QUADS-QUADS
+        total_${r / QUADS}_${r % QUADS} = total_${r / QUADS + 1}_${r % QUADS};
 #end
     }
 }

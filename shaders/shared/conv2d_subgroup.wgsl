@@ -8,7 +8,7 @@
 // Pixel (or row) p of grid row g is the subgroup's number p * PIXEL_LANES + g, and channel quad q of grid column h its
 // number q * CHANNEL_LANES + h: so which load has a value does not depend on the lane, and which lane has it is known.
 //
-// Results are stored by a loop in which they move down one by one, so that the code for storing one is there once: guarded stores
+// Results are stored by a loop, QUADS in each round, in which they move down, so that little code stores them: guarded stores
 // and masks, repeated for every result, take drivers longer to compile than all the sums. Its end is read at run time, or
 // drivers would unroll it. Nothing returns early either: an invocation that has returned makes llvmpipe mask
 // every assignment that follows. A workgroup beyond the last computes the last tile once more and stores nothing.
@@ -203,16 +203,18 @@ fn backward_input(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups
         ky_phase = select(ky_phase, 0u, ky_phase == params.stride_h);
     }
 
-    let results = select(0u, min(${PIXELS}u, (pixels - first + ${PIXEL_LANES - 1}u) / ${PIXEL_LANES}u) * ${QUADS}u, number == tile);
-    for (var i = 0u; i < results; i++) {
-        let pixel = first + i / ${QUADS}u * ${PIXEL_LANES}u + grid_row;
-        let quad = first_quad + i % ${QUADS}u * ${CHANNEL_LANES}u + grid_column;
-        if pixel < pixels && quad < in_c4 {
-            let at = pixel * in_c4 + quad;
-            dx[at] = vec4<${ELEMENT}>(masked(total_0_0, at));
+    let rounds = select(0u, min(${PIXELS}u, (pixels - first + ${PIXEL_LANES - 1}u) / ${PIXEL_LANES}u), number == tile);
+    for (var p = 0u; p < rounds; p++) {
+        let pixel = first + p * ${PIXEL_LANES}u + grid_row;
+#for q in 0..QUADS
+        let quad_${q} = first_quad + ${q * CHANNEL_LANES}u + grid_column;
+        if pixel < pixels && quad_${q} < in_c4 {
+            let at = pixel * in_c4 + quad_${q};
+            dx[at] = vec4<${ELEMENT}>(masked(total_0_${q}, at));
         }
-#for r in 0..PIXELS*QUADS-1
-        total_${r / QUADS}_${r % QUADS} = total_${(r + 1) / QUADS}_${(r + 1) % QUADS};
+#end
+#for r in 0..PIXELS*QUADS-QUADS
+        total_${r / QUADS}_${r % QUADS} = total_${r / QUADS + 1}_${r % QUADS};
 #end
     }
 }
@@ -323,16 +325,18 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     if number == index && first_row == 0u && first_quad + lane < out_c4 {
         partials[base + rows * out_c4 + first_quad + lane] = dy_total;
     }
-    // Four rows of a quad, and QUADS results of each.
-    let results = select(0u, min(${ROW_QUADS}u, (row_quads - first_row + ${PIXEL_LANES - 1}u) / ${PIXEL_LANES}u) * ${4 * QUADS}u, number == index);
-    for (var i = 0u; i < results; i++) {
-        let row = (first_row + i / ${4 * QUADS}u * ${PIXEL_LANES}u + grid_row) * 4u + i / ${QUADS}u % 4u;
-        let quad = first_quad + i % ${QUADS}u * ${CHANNEL_LANES}u + grid_column;
-        if row < rows && quad < out_c4 {
-            partials[base + row * out_c4 + quad] = total_0_0_0;
+    // A row in each round, four of a quad one after the other.
+    let rounds = select(0u, min(${ROW_QUADS}u, (row_quads - first_row + ${PIXEL_LANES - 1}u) / ${PIXEL_LANES}u) * 4u, number == index);
+    for (var i = 0u; i < rounds; i++) {
+        let row = (first_row + i / 4u * ${PIXEL_LANES}u + grid_row) * 4u + i % 4u;
+#for q in 0..QUADS
+        let quad_${q} = first_quad + ${q * CHANNEL_LANES}u + grid_column;
+        if row < rows && quad_${q} < out_c4 {
+            partials[base + row * out_c4 + quad_${q}] = total_0_0_${q};
         }
-#for r in 0..ROW_QUADS*4*QUADS-1
-        total_${r / (4 * QUADS)}_${r / QUADS % 4}_${r % QUADS} = total_${(r + 1) / (4 * QUADS)}_${(r + 1) / QUADS % 4}_${(r + 1) % QUADS};
+#end
+#for r in 0..ROW_QUADS*4*QUADS-QUADS
+        total_${r / (4 * QUADS)}_${r / QUADS % 4}_${r % QUADS} = total_${(r + QUADS) / (4 * QUADS)}_${(r + QUADS) / QUADS % 4}_${r % QUADS};
 #end
     }
 }

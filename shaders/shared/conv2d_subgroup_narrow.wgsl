@@ -191,15 +191,17 @@ fn backward_weight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroup
     if number == index && first_row == 0u && first_quad + lane < out_c4 {
         partials[base + rows * out_c4 + first_quad + lane] = dy_total;
     }
-    let results = select(0u, min(${ROWS}u, (rows - first_row + ${PIXEL_LANES - 1}u) / ${PIXEL_LANES}u) * ${QUADS}u, number == index);
-    for (var i = 0u; i < results; i++) {
-        let row = first_row + i / ${QUADS}u * ${PIXEL_LANES}u + grid_row;
-        let quad = first_quad + i % ${QUADS}u * ${CHANNEL_LANES}u + grid_column;
-        if row < rows && quad < out_c4 {
-            partials[base + row * out_c4 + quad] = total_0_0;
+    let rounds = select(0u, min(${ROWS}u, (rows - first_row + ${PIXEL_LANES - 1}u) / ${PIXEL_LANES}u), number == index);
+    for (var r = 0u; r < rounds; r++) {
+        let row = first_row + r * ${PIXEL_LANES}u + grid_row;
+#for q in 0..QUADS
+        let quad_${q} = first_quad + ${q * CHANNEL_LANES}u + grid_column;
+        if row < rows && quad_${q} < out_c4 {
+            partials[base + row * out_c4 + quad_${q}] = total_0_${q};
         }
-#for r in 0..ROWS*QUADS-1
-        total_${r / QUADS}_${r % QUADS} = total_${(r + 1) / QUADS}_${(r + 1) % QUADS};
+#end
+#for r in 0..ROWS*QUADS-QUADS
+        total_${r / QUADS}_${r % QUADS} = total_${r / QUADS + 1}_${r % QUADS};
 #end
     }
 }
