@@ -61,12 +61,13 @@ fn a_small_set_learns_without_flags() {
     assert!(resumed.stdout.contains("best.safetensors") && !resumed.stdout.contains("last.safetensors"), "{resumed}");
 }
 
-/// Good weights, and a rate that rises until nothing can hold.
+/// Good weights, and a rate that rises until nothing can hold: slowly, so that the first epoch goes well, and to a peak whose quarter
+/// or sixteenth is mild, however a driver rounds.
 fn a_run_that_explodes_goes_back() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let weights = word(project("assets/nin-small-fashion.safetensors"));
-    let more = ["--initial-weights", &weights, "--lr", "1", "--warmup-epochs", "8", "--epochs", "10", "--batch-size", "16"];
+    let more = ["--initial-weights", &weights, "--lr", "0.3", "--warmup-epochs", "10", "--epochs", "10", "--batch-size", "16"];
     let folder_of_run = word(&out);
     let more = [&more[..], &["--schedule", "constant", "--no-report", "--out", &folder_of_run]].concat();
     let ran = run(&small_run(&mini_fashion(), &more)).done();
@@ -79,10 +80,10 @@ fn a_run_that_explodes_goes_back() {
     let steps: Vec<u64> = lines.iter().filter_map(|line| line["step"].as_u64()).collect();
     assert_eq!(steps, (1..=60).collect::<Vec<u64>>());
     let rate = lines.iter().filter_map(|line| line["lr"].as_f64()).next_back().unwrap();
-    assert_eq!(rate, 0.25f64.powi(said.len() as i32));
+    assert_eq!(rate, 0.3 * 0.25f64.powi(said.len() as i32));
     let last = lines.last().unwrap();
     assert!(last["test_acc"].as_f64().unwrap() > 0.5 && last["test_loss"].as_f64().unwrap() < 10.0, "{last}");
-    assert!(fs::read_to_string(out.join("config.toml")).unwrap().contains("lr = 1.0\n"));
+    assert!(fs::read_to_string(out.join("config.toml")).unwrap().contains("lr = 0.3\n"));
 }
 
 fn a_batch_larger_than_the_data_is_cut() {
