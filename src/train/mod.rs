@@ -26,6 +26,7 @@ pub mod recovery;
 pub mod resident;
 pub mod report;
 pub mod run_dir;
+mod run_lock;
 pub mod schedule;
 pub mod sessions;
 mod settings;

@@ -1,12 +1,13 @@
 //! The folder of a run: where its files lie, how it is made, found again and described.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind as IoErrorKind, Read, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind as IoErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::config::TrainConfig;
 use super::error::RunError;
+use super::run_lock::{LOCK, RunLock};
 use crate::errors::{label, one_line};
 use crate::weights::{WHITENING_FILE, replace_file};
 
@@ -14,7 +15,6 @@ const CONFIG: &str = "config.toml";
 const EPOCH_PREFIX: &str = "epoch-";
 const WEIGHTS_SUFFIX: &str = ".safetensors";
 const CONFIG_PARTIAL: &str = ".config.toml.partial";
-const LOCK: &str = ".lock";
 
 /// A run's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,23 +64,7 @@ impl RunDir {
     /// Keeps other processes from training in the folder for as long as the lock lives; the system takes it back from a process
     /// that ends, however it ends. Fails where another holds it. `None` where the file system has no locks.
     pub fn lock(&self) -> Result<Option<RunLock>, RunError> {
-        let path = self.path.join(LOCK);
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = opened.map_err(RunError::io(&path, "open the lock"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Where a lock keeps others from reading, too, the number stays unknown.
-                let _ = file.take(20).read_to_string(&mut holder);
-                let holder = holder.trim().parse::<u32>().map_or_else(|_| String::new(), |number| format!(" (number {number})"));
-                return Err(RunError::Locked { path: label(&self.path), holder });
-            }
-            Err(TryLockError::Error(error)) if error.kind() == IoErrorKind::Unsupported => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(RunError::io(&path, "lock the folder")(error)),
-        }
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(RunError::io(&path, "write the lock"))?;
-        Ok(Some(RunLock { _file: file }))
+        RunLock::take(&self.path)
     }
 
     /// The folder itself.
@@ -210,12 +194,6 @@ impl RunDir {
     }
 }
 
-/// The right to train in a run's folder, see [`RunDir::lock`].
-#[derive(Debug)]
-pub struct RunLock {
-    _file: File,
-}
-
 /// The highest N among the entries `NAME-N`, or 0.
 fn highest(parent: &Path, name: &str) -> Result<u64, RunError> {
     let entries = fs::read_dir(parent).map_err(RunError::io(parent, "read the folder"))?;
@@ -322,16 +300,10 @@ mod tests {
     }
 
     #[test]
-    fn one_process_at_a_time_trains_in_a_folder() {
+    fn the_lock_of_a_killed_process_is_no_run() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(folder.path()).unwrap();
-        let lock = run.lock().unwrap().expect("temporary files can be locked");
-        let error = run.lock().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Usage);
-        let words = format!("another process (number {}) trains in this folder", std::process::id());
-        assert!(error.to_string().contains(&words), "{error}");
-        drop(lock);
-        // What a killed process leaves is a file without a lock, and no run.
+        fs::write(folder.path().join(LOCK), "1234\n").unwrap();
         assert_eq!(RunDir::create(folder.path()).unwrap(), run);
         assert!(run.lock().unwrap().is_some());
     }
