@@ -1,18 +1,28 @@
 //! What a split is known by: its fingerprint, and the mean and deviation of its pixels.
 
 use super::{DataError, Source};
+use crate::digest::hex;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 /// Images hashed at each end of a split.
 const IMAGES_HASHED: usize = 16;
 
-/// A hash by which a resumed run tells that it has the same data: 64 hexadecimal digits.
+/// What a split of files, each with one image, is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileHashes {
+    /// SHA-256 over the files' paths within the data set, their sizes and labels.
+    pub listing: [u8; 32],
+    /// SHA-256 over what is in them.
+    pub contents: [u8; 32],
+}
+
+/// A hash by which a resumed run tells that it has the same data: 64 hexadecimal digits, or twice as many with a `-` between
+/// for pictures in files.
 ///
-/// SHA-256 over shape, number of classes, number of images, and the images with their labels: all of
-/// them where they lie in memory; for pictures in files the list of them (paths within the folder,
-/// sizes, labels), which is quick on any size, and no proof against a change of a picture that keeps
-/// its size; for others the first and last sixteen.
+/// SHA-256 over shape, number of classes, number of images, and the images with their labels: all of them where they lie in
+/// memory, the first and last sixteen of a split that decodes its images when they are read. For pictures in files
+/// [`FileHashes::listing`] takes the images' place, and [`FileHashes::contents`] follows after the `-`.
 pub fn fingerprint(source: &dyn Source) -> Result<String, DataError> {
     let [channels, height, width] = source.shape();
     let len = source.len();
@@ -20,9 +30,9 @@ pub fn fingerprint(source: &dyn Source) -> Result<String, DataError> {
     for number in [channels, height, width, source.classes(), len] {
         hash.update((number as u64).to_le_bytes());
     }
-    if let Some(listing) = source.listing_hash()? {
+    if let Some(FileHashes { listing, contents }) = source.file_hashes()? {
         hash.update(listing);
-        return Ok(hex(&hash.finalize()));
+        return Ok(format!("{}-{}", hex(&hash.finalize()), hex(&contents)));
     }
     if let Some(stored) = source.stored() {
         hash.update(stored.pixels);
@@ -40,8 +50,15 @@ pub fn fingerprint(source: &dyn Source) -> Result<String, DataError> {
     Ok(hex(&hash.finalize()))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// What two fingerprints of a split tell apart, in words; `None` where it is the same data. One without contents, as older
+/// checkpoints have it, is compared by the rest.
+pub fn difference(one: &str, other: &str) -> Option<&'static str> {
+    let parts = |text| str::split_once(text, '-').map_or((text, None), |(listing, contents)| (listing, Some(contents)));
+    match (parts(one), parts(other)) {
+        ((one, _), (other, _)) if one != other => Some("data set"),
+        ((_, Some(one)), (_, Some(other))) if one != other => Some("content of its pictures (their names and sizes are the same)"),
+        _ => None,
+    }
 }
 
 /// Mean and standard deviation of each channel, for pixels scaled to [0, 1].
@@ -136,6 +153,16 @@ mod tests {
         let mut other = vec![0; 100];
         other[50] = 1;
         assert_ne!(base, print(vec![1; 100], other));
+    }
+
+    #[test]
+    fn fingerprints_with_and_without_contents_are_compared_by_what_both_have() {
+        assert_eq!(difference("a", "a"), None);
+        assert_eq!(difference("a-1", "a-1"), None);
+        assert_eq!(difference("a", "a-1"), None);
+        assert_eq!(difference("a", "b-1"), Some("data set"));
+        assert_eq!(difference("a-1", "b-1"), Some("data set"));
+        assert!(difference("a-1", "a-2").is_some_and(|what| what.starts_with("content")));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub mod survey;
 pub mod svhn;
 
 pub use error::DataError;
-pub use fingerprint::{ChannelStats, channel_stats, fingerprint};
+pub use fingerprint::{ChannelStats, FileHashes, channel_stats, difference, fingerprint};
 pub use loader::{Batch, IndexLoader, Loader, Order, batches_per_epoch};
 pub use locate::{FASHION_CLASSES, OpenOptions, data_folders, find, known_names, open};
 pub use memory::{FirstImages, InMemory};
@@ -86,8 +86,8 @@ pub trait Source: Send + Sync {
         None
     }
 
-    /// What the split is known by where that is a list of files and not what is in them.
-    fn listing_hash(&self) -> Result<Option<[u8; 32]>, DataError> {
+    /// What the split is known by where each of its images has a file of its own.
+    fn file_hashes(&self) -> Result<Option<FileHashes>, DataError> {
         Ok(None)
     }
 

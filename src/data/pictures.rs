@@ -3,12 +3,17 @@
 use super::appearance::Appearance;
 use super::framing::{Target, prepare};
 use super::unreadable::Unreadable;
-use super::{DataError, Source, picture};
+use super::{DataError, FileHashes, Source, picture};
+use crate::digest::file_sha256;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+
+/// Up to how many bytes of a split's files are read for its fingerprint: what an operating system keeps in memory, so that the
+/// first epoch does not wait for them again.
+const HASHED_BYTES: u64 = 1 << 30;
 
 impl AsRef<Path> for PictureFile {
     fn as_ref(&self) -> &Path {
@@ -164,25 +169,34 @@ impl Source for Pictures {
         Some(Appearance { polarity: self.target.polarity, fill: self.target.fill })
     }
 
-    /// Over the files' paths within the data set's folder, their sizes and labels.
-    fn listing_hash(&self) -> Result<Option<[u8; 32]>, DataError> {
+    fn file_hashes(&self) -> Result<Option<FileHashes>, DataError> {
         let sizes: Vec<u64> = self
             .files
             .par_iter()
             .map(|file| std::fs::metadata(&file.path).map(|about| about.len()).map_err(|error| DataError::read(&file.path, error)))
             .collect::<Result<_, _>>()?;
-        let mut hash = Sha256::new();
-        for (file, size) in self.files.iter().zip(sizes) {
+        let mut listing = Sha256::new();
+        for (file, size) in self.files.iter().zip(&sizes) {
             let path = file.path.strip_prefix(&self.root).unwrap_or(&file.path);
             for part in path.components() {
-                hash.update(part.as_os_str().as_encoded_bytes());
-                hash.update([0]);
+                listing.update(part.as_os_str().as_encoded_bytes());
+                listing.update([0]);
             }
-            hash.update(size.to_le_bytes());
-            hash.update(file.label.to_le_bytes());
+            listing.update(size.to_le_bytes());
+            listing.update(file.label.to_le_bytes());
         }
-        Ok(Some(hash.finalize().into()))
+        Ok(Some(FileHashes { listing: listing.finalize().into(), contents: contents_hash(&self.files, sizes.iter().sum(), HASHED_BYTES) }))
     }
+}
+
+/// A hash over what is in `files`, which are `bytes` long together: in every n-th of them, for the n that makes it about
+/// `most` bytes or fewer. A file that cannot be read counts as empty.
+fn contents_hash(files: &[PictureFile], bytes: u64, most: u64) -> [u8; 32] {
+    let stride = usize::try_from(bytes.div_ceil(most)).unwrap_or(usize::MAX).max(1);
+    let hashes: Vec<String> = files.par_iter().step_by(stride).map(|file| file_sha256(&file.path).unwrap_or_default()).collect();
+    let mut hash = Sha256::new();
+    hashes.iter().for_each(|file| hash.update(format!("{file}\n")));
+    hash.finalize().into()
 }
 
 /// Whether the pictures of a list show colour, judged by up to `sample` of them spread over it.
@@ -255,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_is_that_of_the_list_of_files() {
+    fn the_fingerprint_is_that_of_the_files() {
         let folder = tempfile::tempdir().unwrap();
         let print = |path: &Path| fingerprint(&split(path, Gaps::StandIn, 0, 9)).unwrap();
         let first = print(folder.path());
@@ -273,5 +287,28 @@ mod tests {
         assert_ne!(first, unlike(&|other| drop(other.files.pop())));
         let path = folder.path().join("3.png");
         assert_ne!(first, unlike(&|_| fs::write(&path, "another size of no picture").unwrap()));
+        // Another content under the name of one, and as long.
+        let changed = unlike(&|_| fs::write(&path, "no PICTURE").unwrap());
+        assert_eq!(first.split_once('-').unwrap().0, changed.split_once('-').unwrap().0);
+        assert_ne!(first, changed);
+    }
+
+    #[test]
+    fn of_many_bytes_a_share_spread_over_the_files_is_hashed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |number: u32| folder.path().join(number.to_string());
+        (0..12).for_each(|number| fs::write(path(number), [number as u8; 10]).unwrap());
+        let files: Vec<PictureFile> = (0..12).map(|number| PictureFile { path: path(number), label: 0 }).collect();
+        let first = contents_hash(&files, 120, 30);
+        assert_ne!(first, contents_hash(&files, 120, 120));
+        // Every fourth.
+        for (number, is_seen) in [(0, true), (1, false), (3, false), (8, true), (11, false)] {
+            fs::write(path(number), [99; 10]).unwrap();
+            assert_eq!(contents_hash(&files, 120, 30) != first, is_seen, "{number}");
+            fs::write(path(number), [number as u8; 10]).unwrap();
+        }
+        fs::remove_file(path(4)).unwrap();
+        assert_ne!(first, contents_hash(&files, 120, 30));
+        assert_eq!(contents_hash(&[], 0, 30), contents_hash(&[], 0, 30));
     }
 }

@@ -1,7 +1,7 @@
 //! A split whose labels count in another list of classes.
 
 use super::appearance::Appearance;
-use super::{DataError, Source};
+use super::{DataError, FileHashes, Source};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,8 +65,8 @@ impl Source for Relabelled {
         self.source.file(index)
     }
 
-    fn listing_hash(&self) -> Result<Option<[u8; 32]>, DataError> {
-        self.source.listing_hash()
+    fn file_hashes(&self) -> Result<Option<FileHashes>, DataError> {
+        self.source.file_hashes()
     }
 }
 

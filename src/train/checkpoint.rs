@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::config::TrainConfig;
 use super::error::RunError;
 use super::progress::Progress;
+use crate::data::difference;
 use crate::digest::{HashingWriter, file_sha256, hex};
 use crate::errors::{label, one_line};
 use crate::ops::LossScale;
@@ -167,10 +168,7 @@ impl Checkpoint {
         if self.config_hash != config_hash {
             return different("configuration (model, optimizer, schedule, batch or seed)");
         }
-        if self.data_fingerprint != data_fingerprint {
-            return different("data set");
-        }
-        Ok(())
+        difference(&self.data_fingerprint, data_fingerprint).map_or(Ok(()), different)
     }
 
     /// Refuses tensors that are not those of the model: `parameters` are its names and shapes, and the optimizer keeps tensors

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub const TESTS: &[Test] = &[
     ("one_process_trains_in_a_folder", Device, one_process_trains_in_a_folder),
     ("data_is_found_from_every_folder_and_may_move", Device, data_is_found_from_every_folder_and_may_move),
+    ("a_changed_picture_is_noticed", Device, a_changed_picture_is_noticed),
     ("epochs_may_be_added", Device, epochs_may_be_added),
 ];
 
@@ -23,13 +24,15 @@ fn one_process_trains_in_a_folder() {
     assert!(wait_for_lines(&out, 2, &mut child), "the run does not begin");
     let error = run(&["train", "--resume", &name]).fails(2);
     assert!(error.contains(&format!("another process (number {}) trains in this folder", child.id())), "{error}");
-    // A killed process takes its lock with it.
+    assert!(out.join(".lock").exists(), "whoever is refused leaves the lock alone");
+    // A killed process takes its lock with it, and leaves its file to whoever goes on.
     signal(child, "-KILL");
     let steps: Vec<u64> = metrics(&out).iter().filter_map(|line| line.get("lr").and(line["step"].as_u64())).collect();
     let epochs = (steps.last().unwrap() / 3 + 2).to_string();
     run(&["train", "--resume", &name, "--epochs", &epochs, "--no-report"]).done();
     let steps: Vec<u64> = metrics(&out).iter().filter_map(|line| line.get("lr").and(line["step"].as_u64())).collect();
     assert!(steps.is_sorted_by(|a, b| a < b), "{steps:?}");
+    assert!(!out.join(".lock").exists(), "a finished run leaves its lock");
 }
 
 /// Pictures of two classes, `side` pixels wide.
@@ -74,6 +77,31 @@ fn data_is_found_from_every_folder_and_may_move() {
     assert!(error.contains("began with another data set"), "{error}");
     assert_eq!(config(), before);
     assert_eq!(metrics(Path::new(&out)).iter().filter(|line| line.get("train_acc").is_some()).count(), 3);
+}
+
+/// Another picture under the same name and as large is other data; the same pictures with other dates are not.
+fn a_changed_picture_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, copy] = ["first", "copy"].map(|name| folder.path().join(name));
+    let picture = |level: u8| [b"P5 28 28 255\n".as_slice(), &[level; 28 * 28]].concat();
+    for (data, class) in [(&first, "dark"), (&first, "light"), (&copy, "dark"), (&copy, "light")] {
+        fs::create_dir_all(data.join(class)).unwrap();
+        for number in 0..12 {
+            fs::write(data.join(class).join(format!("{number}.pgm")), picture(if class == "dark" { number } else { 255 - number }))
+                .unwrap();
+        }
+    }
+    let touched = fs::File::options().write(true).open(copy.join("dark/3.pgm")).unwrap();
+    touched.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let out = word(folder.path().join("run"));
+    run(&small_run(&word(first), &["--epochs", "1", "--batch-size", "8", "--schedule", "constant", "--out", &out])).done();
+    run(&["train", "--resume", &out, "--epochs", "2", "--data", &word(&copy), "--no-report"]).done();
+    // Some are drawn for testing, so all are changed.
+    for number in 0..12 {
+        fs::write(copy.join(format!("dark/{number}.pgm")), picture(100 + number)).unwrap();
+    }
+    let error = run(&["train", "--resume", &out, "--epochs", "3"]).fails(6);
+    assert!(error.contains("began with another content of its pictures (their names and sizes are the same)"), "{error}");
 }
 
 /// Three epochs, or two and one more, are the same run; a schedule that knows its end takes no other.

@@ -282,4 +282,11 @@ fn another_run_is_refused() {
     let error = checkpoint.require_same_run(state, "c0ffee", "other").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BadData);
     assert!(error.to_string().contains("another data set"), "{error}");
+
+    // Checkpoints of earlier versions do not know what is in pictures' files.
+    checkpoint.require_same_run(state, "c0ffee", "da7a-f00d").unwrap();
+    let checkpoint = Checkpoint { data_fingerprint: "da7a-f00d".into(), ..checkpoint };
+    checkpoint.require_same_run(state, "c0ffee", "da7a-f00d").unwrap();
+    let error = checkpoint.require_same_run(state, "c0ffee", "da7a-beef").unwrap_err();
+    assert!(error.to_string().contains("another content of its pictures"), "{error}");
 }
