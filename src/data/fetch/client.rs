@@ -20,6 +20,8 @@ const REDIRECTS: u32 = 5;
 const PROGRESS: u64 = 64 << 10;
 /// Longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// How rustls begins to say that a certificate is not accepted.
+const UNTRUSTED: &str = "invalid peer certificate";
 /// Bytes between two events.
 const EVENT_BYTES: u64 = 256 << 10;
 
@@ -196,6 +198,12 @@ fn explain(error: &ureq::Error) -> Attempt {
         ureq::Error::Io(error) if error.to_string().contains("failed to lookup address") => {
             Attempt::Refused("the host's name cannot be looked up; is there a connection?".into())
         }
+        // rustls' error comes wrapped in one of the standard library.
+        ureq::Error::Io(error) if error.to_string().starts_with(UNTRUSTED) => Attempt::Refused(format!(
+            "the server's certificate is not accepted ({}): the clock may be wrong, or a proxy shows a certificate of its own; a mirror \
+             with an http:// address needs none, as every file is verified",
+            error.to_string().trim_start_matches(UNTRUSTED).trim_start_matches([':', ' '])
+        )),
         other => Attempt::Cut(format!("no answer ({other})")),
     }
 }
@@ -235,6 +243,14 @@ fn clear(part: &Path) -> Result<(), FetchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_accepted_is_asked_for_once() {
+        let error = ureq::Error::Io(io::Error::new(io::ErrorKind::InvalidData, "invalid peer certificate: UnknownIssuer"));
+        let Attempt::Refused(reason) = explain(&error) else { panic!("asked for again") };
+        assert!(reason.contains("not accepted (UnknownIssuer)") && reason.contains("http://"), "{reason}");
+        assert!(matches!(explain(&ureq::Error::Io(io::Error::other("reset"))), Attempt::Cut(_)));
+    }
 
     #[test]
     fn loopback_addresses_need_no_proxy() {
