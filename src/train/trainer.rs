@@ -201,8 +201,6 @@ pub(super) fn attempt(
 
 struct Run {
     config: TrainConfig,
-    /// No other process writes to the folder while this lives.
-    _lock: Option<RunLock>,
     dir: RunDir,
     log: RunLog,
     metrics: MetricsLog,
@@ -235,6 +233,8 @@ struct Run {
     lose_device_at: Vec<u64>,
     /// Pictures reported as unreadable.
     unreadable: usize,
+    /// No other process writes to the folder while this lives. Dropped last: the others may still have files open.
+    _lock: Option<RunLock>,
 }
 
 impl Run {
