@@ -152,13 +152,14 @@ fn emit_kernel(out: &mut String, module: &Module, entry: &Entry, suffix: &str, h
     let _ = writeln!(
         out,
         "    /// Entry point `{entry_name}` of `{module}`.\n    pub static {constant}{suffix}: Kernel = Kernel {{ module: {module:?}, entry: {entry_name:?}, source: SOURCE{suffix}, \
-         workgroup_size: [{x}, {y}, {z}], workgroup_bytes: {bytes}, divisible: {divisible}, subgroups: {subgroups}, f16: {f16}, matrices: {matrices}, half: {half}, bindings: &[{bindings}] }};",
+         workgroup_size: [{x}, {y}, {z}], workgroup_bytes: {bytes}, divisible: {divisible}, subgroups: {subgroups}, int64: {int64}, f16: {f16}, matrices: {matrices}, half: {half}, bindings: &[{bindings}] }};",
         constant = constant(entry),
         entry_name = entry.name,
         module = module.name,
         bytes = entry.workgroup_bytes,
         divisible = entry.divisible,
         subgroups = module.subgroups,
+        int64 = module.int64,
         f16 = module.f16,
         matrices = module.matrices,
     );

@@ -9,7 +9,7 @@
 //!   `y` where the first reads `x`: for a node whose output lies in the memory of that input.
 //! - `${expr}`: replaced by the value of an integer expression (`+ - * / %`, parentheses, names).
 //! - `${ELEMENT}`: replaced by the type in which activations and filters are stored. A shader that uses it is expanded
-//!   twice, to `f32` and, for mixed precision, to `f16`.
+//!   twice, to `f32` and, for mixed precision, to `f16`. The name `HALF` is 1 in the second, else 0.
 //!
 //! WGSL has no macros and naga emits no unroll hints, so register tiles need repetition in the source.
 
@@ -22,6 +22,9 @@ pub type Names = BTreeMap<String, i64>;
 
 /// The name that stands for the stored type.
 const ELEMENT: &str = "ELEMENT";
+
+/// The name that is 1 where the stored type is f16, else 0.
+const HALF: &str = "HALF";
 
 /// A shader's text, once for each type that it stores activations in.
 pub struct Expanded {
@@ -43,7 +46,9 @@ pub fn expand_with(roots: &[&Path], path: &Path, names: &Names) -> Result<Expand
     inline_imports(roots, path, &mut BTreeSet::new(), &mut lines)?;
     let expand = |element| {
         let mut out = String::new();
-        expand_lines(&lines, &mut names.clone(), element, &mut out)?;
+        let mut names = names.clone();
+        names.insert(HALF.into(), (element == "f16").into());
+        expand_lines(&lines, &mut names, element, &mut out)?;
         Ok::<_, String>(out)
     };
     let (single, half) = (expand("f32")?, expand("f16")?);

@@ -1,8 +1,8 @@
 // Sums of sums: in one chain of thousands of single-precision additions, results lose digits, and then ReLUs and pools
 // decide otherwise than they would. Forward begins a new partial sum every CHANNEL_BLOCK channels (narrow maps: every
 // kernel row), the input gradient at every kernel position, the weight gradient every PIXEL_BLOCK pixels.
-#define CHANNEL_BLOCK 32
-#define PIXEL_BLOCK 64
+#define CHANNEL_BLOCK 128
+#define PIXEL_BLOCK 256
 
 // Constants of one convolution dispatch: the same for every variant and entry point. Channel counts are those in memory
 // (a multiple of 4, or 1 to 3).

@@ -18,7 +18,7 @@
 #define PIXELS 16
 #define QUADS 4
 #define ROW_QUADS 4
-// Pixels that one round of the weight gradient takes.
+// Pixels that one round of the weight gradient takes: a divisor of PIXEL_BLOCK.
 #define STEPS 4
 
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;

@@ -119,7 +119,7 @@ pub(super) fn describe(index: usize, adapter: &Adapter) -> AdapterDescription {
 }
 
 /// Features that kernels can use.
-pub(super) const FEATURES: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_F16);
+pub(super) const FEATURES: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_INT64).union(wgpu::Features::SHADER_F16);
 
 /// Workgroup memory in bytes that the kernels for matrix units take.
 const MATRIX_WORKGROUP_BYTES: u32 = 32 << 10;
@@ -191,6 +191,7 @@ pub(super) fn spirv_device(adapter: &Adapter, features: wgpu::Features) -> Optio
         version: spirv::version_for(vulkan_version(adapter)?),
         f16: features.contains(wgpu::Features::SHADER_F16),
         subgroups: features.contains(wgpu::Features::SUBGROUP),
+        int64: features.contains(wgpu::Features::SHADER_INT64),
         matrices: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
         robust_buffers: false,
         robust_images: false,
@@ -248,6 +249,7 @@ pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::F
         // Known driver failure: SwiftShader's compiler takes over 12 GB for kernels with 256 sums in registers.
         little_work: if info.name.contains("SwiftShader") { u64::MAX } else { LITTLE_WORK },
         subgroup: has_subgroups.then_some(info.subgroup_min_size),
+        int64: features.contains(wgpu::Features::SHADER_INT64),
         f16: features.contains(wgpu::Features::SHADER_F16),
         matrix_units,
         matrix_units_take_f32,

@@ -20,6 +20,8 @@ pub struct Device {
     pub f16: bool,
     /// wgpu's `SUBGROUP`.
     pub subgroups: bool,
+    /// wgpu's `SHADER_INT64`.
+    pub int64: bool,
     /// wgpu's `EXPERIMENTAL_COOPERATIVE_MATRIX`: every module is then declared in Vulkan's memory model.
     pub matrices: bool,
     /// `VkPhysicalDeviceRobustness2FeaturesEXT::robustBufferAccess2`.
@@ -50,8 +52,11 @@ pub fn version_for(vulkan: u32) -> (u8, u8) {
 /// Parses and validates a shader; the error shows the place in the source.
 pub fn parse(name: &str, source: &str) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string_with_path(source, name))?;
-    let capabilities =
-        Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::COOPERATIVE_MATRIX;
+    let capabilities = Capabilities::SUBGROUP
+        | Capabilities::SHADER_INT64
+        | Capabilities::SHADER_FLOAT16
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | Capabilities::COOPERATIVE_MATRIX;
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|error| error.emit_to_string_with_path(source, name))?;
@@ -125,6 +130,9 @@ fn capabilities(device: &Device) -> Vec<Capability> {
             Capability::GroupNonUniformShuffleRelative,
             Capability::GroupNonUniformQuad,
         ]);
+    }
+    if device.int64 {
+        all.push(Capability::Int64);
     }
     if device.f16 {
         all.push(Capability::Float16);

@@ -26,6 +26,8 @@ pub struct Kernel {
     pub divisible: bool,
     /// Whether its shader uses operations on subgroups: only for targets with [`Target::subgroup`].
     pub subgroups: bool,
+    /// Whether its shader uses integers of 64 bits: only for targets with [`Target::int64`].
+    pub int64: bool,
     /// Whether its shader uses f16: only for targets with [`Target::f16`].
     pub f16: bool,
     /// Whether its shader uses matrix units: only for targets with [`MatrixUnits::Sixteen`] or [`MatrixUnits::Eight`].
@@ -126,6 +128,8 @@ pub struct Target {
     pub little_work: u64,
     /// Lanes of a subgroup, where the device has subgroups and all are of one size.
     pub subgroup: Option<u32>,
+    /// Whether kernels may use integers of 64 bits.
+    pub int64: bool,
     /// Whether kernels may use f16.
     pub f16: bool,
     /// What multiplies matrices of f16, in mixed precision.
@@ -212,6 +216,7 @@ impl Target {
             class,
             little_work: LITTLE_WORK,
             subgroup: None,
+            int64: true,
             f16: true,
             matrix_units: MatrixUnits::None,
             matrix_units_take_f32: false,

@@ -14,6 +14,8 @@ pub struct Module {
     pub summary: String,
     /// Whether it uses operations on subgroups, which a device may lack.
     pub subgroups: bool,
+    /// Whether it uses integers of 64 bits, which a device may lack.
+    pub int64: bool,
     /// Whether it uses f16, which a device may lack.
     pub f16: bool,
     /// Whether it multiplies matrices on units that a device may lack.
@@ -71,7 +73,7 @@ pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
     let message = |error: naga::WithSpan<naga::valid::ValidationError>| error.emit_to_string_with_path(source, &path);
     let validate = |capabilities| Validator::new(ValidationFlags::all(), capabilities).validate(&module).map_err(message);
     // The least that the shader asks of a device.
-    let optional = [Capabilities::SUBGROUP, Capabilities::SHADER_FLOAT16, Capabilities::COOPERATIVE_MATRIX];
+    let optional = [Capabilities::SUBGROUP, Capabilities::SHADER_INT64, Capabilities::SHADER_FLOAT16, Capabilities::COOPERATIVE_MATRIX];
     // What wgpu offers on every device that computes: packing two halves into a word.
     let all = optional.into_iter().collect::<Capabilities>() | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     let mut info = validate(all)?;
@@ -129,8 +131,8 @@ pub fn reflect(name: &str, source: &str) -> Result<Module, String> {
     if entries.is_empty() {
         return Err(format!("{path}: no entry point; files that are only imported belong in shaders/shared/"));
     }
-    let [subgroups, f16, matrices] = optional.map(|capability| needed.contains(capability));
-    Ok(Module { name: name.to_string(), summary: header(source), subgroups, f16, matrices, half: None, uniforms, entries })
+    let [subgroups, int64, f16, matrices] = optional.map(|capability| needed.contains(capability));
+    Ok(Module { name: name.to_string(), summary: header(source), subgroups, int64, f16, matrices, half: None, uniforms, entries })
 }
 
 /// Whether a binding is an array of f16, or of vectors of them.

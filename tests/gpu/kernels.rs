@@ -140,6 +140,7 @@ static BROKEN: Kernel = Kernel {
     workgroup_bytes: 0,
     divisible: false,
     subgroups: false,
+    int64: false,
     f16: false,
     matrices: false,
     half: None,

@@ -161,6 +161,7 @@ macro_rules! changes_the_last_word {
             workgroup_bytes: 0,
             divisible: false,
             subgroups: false,
+            int64: false,
             f16: false,
             matrices: false,
             half: None,

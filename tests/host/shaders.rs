@@ -27,9 +27,14 @@ pub fn modules() -> BTreeMap<&'static str, &'static str> {
     ALL.iter().map(|kernel| (kernel.module, kernel.source)).collect()
 }
 
-/// Shaders that need subgroups; all others need nothing that a WebGPU device may lack.
+/// Shaders that need subgroups.
 fn subgroup_modules() -> BTreeSet<&'static str> {
     ALL.iter().filter(|kernel| kernel.subgroups).map(|kernel| kernel.module).collect()
+}
+
+/// Shaders that need integers of 64 bits.
+fn int64_modules() -> BTreeSet<&'static str> {
+    ALL.iter().filter(|kernel| kernel.int64).map(|kernel| kernel.module).collect()
 }
 
 /// Shaders that need f16: the twins of those that store activations, and those in the tiles of matrix units.
@@ -47,12 +52,12 @@ fn matrix_modules() -> BTreeSet<&'static str> {
     ALL.iter().filter(|kernel| kernel.matrices).map(|kernel| kernel.module).collect()
 }
 
-/// Parses and validates with no optional capability (64-bit numbers, ...) but subgroups, f16 and matrix units where the table
-/// says so.
+/// Parses and validates with no optional capability but subgroups, integers of 64 bits, f16 and matrix units where the table says so.
 fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
     let mut capabilities = Capabilities::empty();
     capabilities.set(Capabilities::SUBGROUP, subgroup_modules().contains(name));
+    capabilities.set(Capabilities::SHADER_INT64, int64_modules().contains(name));
     capabilities.set(Capabilities::SHADER_FLOAT16, f16_modules().contains(name));
     capabilities.set(Capabilities::COOPERATIVE_MATRIX, matrix_modules().contains(name));
     let info = Validator::new(ValidationFlags::all(), capabilities)
@@ -189,6 +194,12 @@ fn only_convolutions_for_subgroups_need_them() {
     assert_eq!(subgroup_modules().into_iter().map(str::to_string).collect::<BTreeSet<_>>(), expected);
 }
 
+/// Chosen on CPU devices only, and not where they lack them.
+#[test]
+fn only_convolutions_for_subgroups_load_pairs() {
+    assert_eq!(int64_modules(), BTreeSet::from(["conv2d_subgroup_8", "conv2d_subgroup_16"]));
+}
+
 #[test]
 fn kernels_ask_for_no_extension_but_f16_and_matrices() {
     for (name, source) in modules() {
@@ -220,7 +231,7 @@ fn twins_differ_from_their_kernels_in_what_they_store_only() {
         assert_eq!(bindings(twin), bindings(kernel), "{name}");
         assert!(kernel.bindings.iter().all(|binding| binding.element == Element::F32), "{name}");
         let halves: Vec<&str> = twin.bindings.iter().filter(|b| b.element == Element::F16).map(|b| b.name).collect();
-        let allowed = ["x", "y", "y_in", "dx", "dy", "a", "b", "weight", "source", "values"];
+        let allowed = ["x", "x_quads", "y", "y_in", "dx", "dy", "a", "b", "weight", "source", "values"];
         assert!(!halves.is_empty() && halves.iter().all(|name| allowed.contains(name)), "{name}: {halves:?}");
         assert_eq!(twin.for_elements(&twin.storage().map(|b| b.element).collect::<Vec<_>>()).map(Kernel::name), Some(name));
     }

@@ -56,7 +56,8 @@ struct Judged {
 }
 
 /// Vulkan 1.3 without robust access, so that run-time checks are complete.
-const PLAIN: Device = Device { version: (1, 6), f16: true, subgroups: true, matrices: false, robust_buffers: false, robust_images: false };
+const PLAIN: Device =
+    Device { version: (1, 6), f16: true, subgroups: true, int64: true, matrices: false, robust_buffers: false, robust_images: false };
 const WITH_MATRICES: Device = Device { matrices: true, ..PLAIN };
 const ROBUST: Device = Device { robust_buffers: true, robust_images: true, ..PLAIN };
 

@@ -15,6 +15,7 @@ static UNCOMPILABLE: Kernel = Kernel {
     workgroup_bytes: 0,
     divisible: false,
     subgroups: false,
+    int64: false,
     f16: false,
     matrices: false,
     half: None,

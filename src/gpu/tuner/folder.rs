@@ -182,6 +182,7 @@ impl FolderKernel {
             match () {
                 () if kernel.matrices && target.matrix_units != units => Some(format!("it wants matrix units: {units:?}")),
                 () if kernel.f16 && !target.f16 => Some("it wants f16".into()),
+                () if kernel.int64 && !target.int64 => Some("it wants integers of 64 bits".into()),
                 () if kernel.subgroups && target.subgroup.is_none() => Some("it wants subgroups of one size".into()),
                 () if u64::from(kernel.workgroup_bytes) > most_bytes => {
                     Some(format!("it wants {} bytes of workgroup memory, over {most_bytes}", kernel.workgroup_bytes))
@@ -233,6 +234,7 @@ fn kernels_of(module: &Module, name: &'static str, source: &'static str) -> Entr
             workgroup_bytes: entry.workgroup_bytes,
             divisible: entry.divisible,
             subgroups: module.subgroups,
+            int64: module.int64,
             f16: module.f16,
             matrices: module.matrices,
             half: None,

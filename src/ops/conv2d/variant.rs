@@ -17,9 +17,9 @@ pub(super) enum Variant {
     LanesNarrowSmall,
     /// `conv2d_lanes_scalar`: CPU devices, any channels.
     LanesScalar,
-    /// `conv2d_subgroup_8`: as `Lanes`, where subgroups are 8 lanes wide.
+    /// `conv2d_subgroup_8`: as `Lanes`, where subgroups are 8 lanes wide and there are integers of 64 bits.
     Subgroup8,
-    /// `conv2d_subgroup_16`: as `Lanes`, where subgroups are 16 lanes wide.
+    /// `conv2d_subgroup_16`: as `Subgroup8`, where subgroups are 16 lanes wide.
     Subgroup16,
     /// `conv2d_subgroup_textures_8`: as `Subgroup8`, where values are loaded several times.
     SubgroupTextures8,
@@ -177,6 +177,7 @@ impl Variant {
         let only_small = target.little_work == u64::MAX;
         let has_subgroups_of = |lanes| target.subgroup == Some(lanes) && !only_small;
         let (eight, sixteen) = (has_subgroups_of(8), has_subgroups_of(16));
+        let pairs = target.int64;
         let candidates: &[(Self, bool)] = match (target.class, params.in_c.is_multiple_of(4), params.out_c.is_multiple_of(4)) {
             (DeviceClass::Integrated | DeviceClass::Discrete, true, true) => {
                 &[(Self::Gemm64x64, true), (Self::Gemm128x128, true), (Self::Gemm128x96, true), (Self::Tiled, true)]
@@ -184,8 +185,8 @@ impl Variant {
             (DeviceClass::Integrated | DeviceClass::Discrete, false, true) => &[(Self::GemmNarrow, true), (Self::Tiled, true)],
             (DeviceClass::Integrated | DeviceClass::Discrete, _, false) => &[(Self::Tiled, true)],
             (DeviceClass::Cpu, true, true) => &[
-                (Self::Subgroup8, eight),
-                (Self::Subgroup16, sixteen),
+                (Self::Subgroup8, eight && pairs),
+                (Self::Subgroup16, sixteen && pairs),
                 (Self::SubgroupTextures8, eight),
                 (Self::SubgroupTextures16, sixteen),
                 (Self::Lanes, !only_small),
@@ -261,8 +262,8 @@ impl Variant {
         let is_weights = matches!(results, Results::Weights { .. });
         let subgroups = |eight: Self, sixteen: Self, small: Self, large: Self| {
             let variant = match target.subgroup {
-                Some(8) => eight,
-                Some(16) => sixteen,
+                Some(8) if target.int64 => eight,
+                Some(16) if target.int64 => sixteen,
                 _ => return large,
             };
             let used = variant.use_of_tiles(results);
@@ -400,6 +401,9 @@ mod tests {
         assert_eq!(of(Some(8), pixels(8), SHORT_REDUCTION + 1), Variant::Subgroup8, "a quarter, and much to sum");
         assert_eq!(of(Some(16), pixels(12), 2400), Variant::LanesSmall, "less than a quarter");
         assert_eq!(of(None, pixels(256), 2400), Variant::Lanes, "no subgroups");
+        let without_pairs = Target { subgroup: Some(8), int64: false, ..Target::baseline(DeviceClass::Cpu) };
+        let chosen = Variant::choose(&without_pairs, &params(96), Element::F32, &pixels(256), 2400);
+        assert_eq!(chosen, Variant::Lanes, "no integers of 64 bits");
         let weights = |rows| Results::Weights { rows, channels: 64 };
         assert_eq!(of(Some(16), weights(64), 1 << 20), Variant::Subgroup16);
         assert_eq!(of(Some(16), weights(16), 1 << 20), Variant::Lanes);
