@@ -1,6 +1,6 @@
 # make demo   see it work: names pictures of clothes, then trains a small network for a minute
 # make test   install what the tests need, then run them all
-# make test-drivers  run the kernels for matrix units on a CPU driver that has real ones (in test: a part of it)
+# make test-drivers  run the kernels on newer CPU drivers, one of which has matrix units (in test: a part of it)
 # make build  the release binary, target/release/nin-wgpu
 #
 # On Linux without a Vulkan device, demo and test first install Mesa's CPU driver (apt or dnf).

@@ -1,6 +1,6 @@
 //! Lists adapters and chooses one.
 
-use super::{GpuError, cores, llvmpipe, spirv};
+use super::{GpuError, cores, environment, llvmpipe, spirv};
 use crate::kernels::{DeviceClass, LITTLE_WORK, MatrixUnits, Target, texture_bytes};
 use crate::variables;
 use wgpu::{Adapter, Backend, DeviceType};
@@ -51,6 +51,7 @@ fn enumerate_backends(backends: wgpu::Backends) -> Vec<Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.flags = wgpu::InstanceFlags::empty().with_env();
     descriptor.backends = backends;
+    environment::make_driver_cache();
     let instance = wgpu::Instance::new(descriptor);
     pollster::block_on(instance.enumerate_adapters(backends))
 }

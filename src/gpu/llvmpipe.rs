@@ -34,6 +34,11 @@ fn mesa(driver: &str) -> Option<Version> {
     Some(Version(numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
+/// Whether Vulkan's loader knows one.
+pub(super) fn is_installed() -> bool {
+    !manifests().is_empty()
+}
+
 /// Whether vectors of 512 bits, where the processor has them, are faster than llvmpipe's own choice of 256. It takes the choice when it
 /// is loaded, before it can be asked for its version: so its manifests tell, and all of them have to agree.
 pub(super) fn gains_from_wide_vectors() -> bool {

@@ -53,6 +53,8 @@ pub enum Needs {
 pub type Test = (&'static str, Needs, fn());
 
 fn main() {
+    // SAFETY: no other thread runs yet.
+    unsafe { nin_wgpu::gpu::prepare_environment() };
     let arguments = Arguments::from_args();
     let adapters = nin_wgpu::gpu::adapters();
     let has_device = !adapters.is_empty();
