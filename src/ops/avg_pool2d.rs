@@ -1,9 +1,9 @@
 //! Average pooling.
 
-use super::pool::{covered, expect, masked, pool_params, pooled, shapes};
+use super::pool::{channels_at_once, covered, expect, masked, pool_params, pooled, shapes};
 use super::random_reals;
 use crate::graph::{Case, Gradient, GraphError, Lowered, Lowering, Op, Operand, Tolerance, ValueId};
-use crate::kernels::{Step, avg_pool2d, workgroups_for};
+use crate::kernels::{Step, avg_pool2d, avg_pool2d_scalar, workgroups_for};
 use crate::shape::{Fact, Shape, ShapeError, Window};
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -77,10 +77,11 @@ impl Op for AvgPool2d {
     }
 
     fn lower(&self, node: &Lowering<'_>) -> Lowered {
-        let words = node.outputs[0].words();
-        let params = pool_params(&self.window, node.inputs[0], node.outputs[0], words, 1);
-        let workgroups = workgroups_for(&avg_pool2d::FORWARD, words);
-        avg_pool2d::forward(params, Operand::Input(0), Operand::Output(0), workgroups).into()
+        let per_element = channels_at_once(node.outputs[0]);
+        let params = pool_params(&self.window, node.inputs[0], node.outputs[0], node.outputs[0].words(), per_element);
+        let forward = if per_element == 4 { avg_pool2d::forward } else { avg_pool2d_scalar::forward };
+        let workgroups = workgroups_for(&avg_pool2d::FORWARD, params.elements as usize);
+        forward(params, Operand::Input(0), Operand::Output(0), workgroups).into()
     }
 
     fn reference(&self, inputs: &[Tensor], _step: &Step) -> Vec<Tensor> {
@@ -111,16 +112,17 @@ impl Op for AvgPool2dBackward {
     }
 
     fn lower(&self, node: &Lowering<'_>) -> Lowered {
-        let words = node.outputs[0].words();
-        let params = pool_params(&self.window, node.outputs[0], node.inputs[0], words, 1);
-        let (dy, dx) = (Operand::Input(0), Operand::Output(0));
-        if node.in_place {
-            avg_pool2d::backward_masked_in_place(params, dy, dx, workgroups_for(&avg_pool2d::BACKWARD_MASKED_IN_PLACE, words)).into()
-        } else if self.masked {
-            let workgroups = workgroups_for(&avg_pool2d::BACKWARD_MASKED, words);
-            avg_pool2d::backward_masked(params, Operand::Input(1), dy, dx, workgroups).into()
-        } else {
-            avg_pool2d::backward(params, dy, dx, workgroups_for(&avg_pool2d::BACKWARD, words)).into()
+        let per_element = channels_at_once(node.outputs[0]);
+        let params = pool_params(&self.window, node.outputs[0], node.inputs[0], node.outputs[0].words(), per_element);
+        let (x, dy, dx) = (Operand::Input(1), Operand::Input(0), Operand::Output(0));
+        let workgroups = workgroups_for(&avg_pool2d::BACKWARD, params.elements as usize);
+        match (node.in_place, self.masked, per_element) {
+            (true, _, 4) => avg_pool2d::backward_masked_in_place(params, dy, dx, workgroups).into(),
+            (true, ..) => avg_pool2d_scalar::backward_masked_in_place(params, dy, dx, workgroups).into(),
+            (false, true, 4) => avg_pool2d::backward_masked(params, x, dy, dx, workgroups).into(),
+            (false, true, _) => avg_pool2d_scalar::backward_masked(params, x, dy, dx, workgroups).into(),
+            (false, false, 4) => avg_pool2d::backward(params, dy, dx, workgroups).into(),
+            (false, false, _) => avg_pool2d_scalar::backward(params, dy, dx, workgroups).into(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Max pooling.
 
-use super::pool::{covered, expect, pool_params, pooled, shapes};
+use super::pool::{channels_at_once, covered, expect, pool_params, pooled, shapes};
 use super::random_integers;
 use crate::graph::{Case, Fusion, Gradient, GraphError, Lowered, Lowering, Op, Operand, Tolerance, ValueId};
 use crate::kernels::{Step, max_pool2d, max_pool2d_scalar, workgroups_for};
@@ -37,7 +37,7 @@ const PIXELS_OF_A_BYTE: usize = 256;
 /// Channels of one element of the kernels: four where channels in memory and offsets of a byte allow.
 fn channels_per_element(window: &Window, fact: &Fact) -> usize {
     let fits_a_byte = window.kernel[0] * window.kernel[1] <= PIXELS_OF_A_BYTE;
-    if fits_a_byte && channels_in_memory(fact.shape.four()[1]).is_multiple_of(4) { 4 } else { 1 }
+    if fits_a_byte { channels_at_once(fact) } else { 1 }
 }
 
 /// The winners of a pool's `output`: a word for each element.

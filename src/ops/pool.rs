@@ -52,6 +52,11 @@ pub(super) fn pool_params(window: &Window, input: &Fact, output: &Fact, words: u
     }
 }
 
+/// Channels that kernels take at once: four where channels in memory allow.
+pub(super) fn channels_at_once(fact: &Fact) -> usize {
+    if channels_in_memory(fact.shape.four()[1]).is_multiple_of(4) { 4 } else { 1 }
+}
+
 /// The pixels along one axis that window number `at` covers.
 pub(super) fn covered(window: &Window, axis: usize, at: usize, input: usize) -> Range<usize> {
     let start = at * window.stride[axis];
