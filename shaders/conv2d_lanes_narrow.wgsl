@@ -10,8 +10,8 @@
 #import "shared/conv2d.wgsl"
 
 #define LANES 16
-#define PIXELS 16
+#define PIXELS 8
 #define QUADS 4
-#define ROWS 16
+#define ROWS 8
 
 #import "shared/conv2d_lanes_narrow.wgsl"

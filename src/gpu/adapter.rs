@@ -249,6 +249,7 @@ pub(super) fn target(adapter: &Adapter, limits: &wgpu::Limits, features: wgpu::F
         class,
         // Known driver failure: SwiftShader's compiler takes over 12 GB for kernels with 256 sums in registers.
         little_work: if info.name.contains("SwiftShader") { u64::MAX } else { LITTLE_WORK },
+        compiles_slowly: llvmpipe::compiles_slowly(&info.driver_info),
         subgroup: has_subgroups.then_some(info.subgroup_min_size),
         int64: features.contains(wgpu::Features::SHADER_INT64),
         f16: features.contains(wgpu::Features::SHADER_F16),

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// textures.
 const GATHERS: Version = Version(25, 1);
 
+/// The last version before [`GATHERS`] that was measured to compile fast.
+const FAST_COMPILER: Version = Version(22, 3);
+
 /// The newest Vulkan version in the manifests of Mesa 22.3, the last that was measured to be faster with vectors of 512 bits: with
 /// those, 25.0 and 26.2 shuffle lane by lane and take three times as long.
 const WIDE_VECTORS: Version = Version(1, 230);
@@ -26,6 +29,11 @@ pub(super) fn texture_reuse(driver: &str) -> u64 {
         Some(_) => 0,
         None => TEXTURE_REUSE,
     }
+}
+
+/// Whether kernels take the driver three to four times as long to compile as they take others.
+pub(super) fn compiles_slowly(driver: &str) -> bool {
+    mesa(driver).is_some_and(|version| version > FAST_COMPILER && version < GATHERS)
 }
 
 fn mesa(driver: &str) -> Option<Version> {
@@ -81,6 +89,14 @@ mod tests {
         }
         for new in ["llvmpipe Mesa 25.1.0 (LLVM 19.1.7)", "llvmpipe Mesa 26.2.6-1 (LLVM 22.1.8)", "Mesa 100.0"] {
             assert_eq!(texture_reuse(new), u64::MAX, "{new}");
+        }
+    }
+
+    #[test]
+    fn one_version_compiles_slowly() {
+        assert!(compiles_slowly("llvmpipe Mesa 25.0.7-2+deb13u1 (LLVM 19.1.7)"));
+        for fast in ["llvmpipe Mesa 22.3.6 (LLVM 15.0.6)", "llvmpipe Mesa 26.2.6-1 (LLVM 22.1.8)", "SwiftShader driver"] {
+            assert!(!compiles_slowly(fast), "{fast}");
         }
     }
 

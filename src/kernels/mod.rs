@@ -126,6 +126,8 @@ pub struct Target {
     /// Multiply-adds below which kernels that compile fast beat kernels that run fast; all of them where a driver
     /// cannot compile large kernels.
     pub little_work: u64,
+    /// Whether the driver takes seconds for what others compile in one: small tiles where large ones gain little.
+    pub compiles_slowly: bool,
     /// Lanes of a subgroup, where the device has subgroups and all are of one size.
     pub subgroup: Option<u32>,
     /// Whether kernels may use integers of 64 bits.
@@ -215,6 +217,7 @@ impl Target {
         Target {
             class,
             little_work: LITTLE_WORK,
+            compiles_slowly: false,
             subgroup: None,
             int64: true,
             f16: true,

@@ -250,9 +250,9 @@ impl Variant {
     }
 
     /// CPU devices run barriers and workgroup memory badly, so they get the lanes; `vec4` loads need whole quads. Small
-    /// tiles where compiling large ones would take longer than computing; tiles of subgroups are the largest. Beside those,
-    /// what they are not good for gets the small ones, too, which compile in a tenth of the time, but for the weight gradient, where
-    /// larger ones are twice as fast. `steps` is the length of the reduction.
+    /// tiles where compiling large ones would take longer than computing; tiles of subgroups are the largest. What those are not
+    /// good for gets the small ones, too, where the driver compiles slowly, but for the weight gradient. `steps` is the length of the
+    /// reduction.
     pub fn choose(target: &Target, params: &Conv2dParams, element: Element, results: &Results, steps: u32) -> Self {
         let on_matrix_units = if element == Element::F16 { Self::on_matrix_units(target, params, element) } else { Vec::new() };
         if let Some(variant) = Self::of_tiles(&on_matrix_units, target, results) {
@@ -270,7 +270,7 @@ impl Variant {
             let least = if is_weights || steps <= SHORT_REDUCTION { GOOD_USE } else { LEAST_USE };
             if used >= least {
                 variant
-            } else if is_weights {
+            } else if is_weights || !target.compiles_slowly {
                 large
             } else {
                 small
@@ -322,7 +322,7 @@ impl Variant {
     pub fn tiling(self) -> Tiling {
         match self {
             Self::LanesSmall | Self::LanesNarrowSmall => Tiling { pixels: 4, channels: 8, rows: 4, per_workgroup: 16 },
-            Self::Lanes | Self::LanesNarrow => Tiling { pixels: 16, channels: 16, rows: 16, per_workgroup: 16 },
+            Self::Lanes | Self::LanesNarrow => Tiling { pixels: 8, channels: 16, rows: 8, per_workgroup: 16 },
             Self::LanesScalar => Tiling { pixels: 4, channels: 4, rows: 4, per_workgroup: 16 },
             Self::Subgroup8 | Self::SubgroupTextures8 | Self::SubgroupNarrow8 => {
                 Tiling { pixels: 64, channels: 32, rows: 64, per_workgroup: 1 }
@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn subgroups_compute_what_fills_their_tiles() {
         let of = |lanes, results, steps| {
-            let target = Target { subgroup: lanes, ..Target::baseline(DeviceClass::Cpu) };
+            let target = Target { subgroup: lanes, compiles_slowly: true, ..Target::baseline(DeviceClass::Cpu) };
             Variant::choose(&target, &params(96), Element::F32, &results, steps)
         };
         let pixels = |channels| Results::Pixels { rows: 6400, channels };
@@ -401,6 +401,8 @@ mod tests {
         assert_eq!(of(Some(8), pixels(8), SHORT_REDUCTION + 1), Variant::Subgroup8, "a quarter, and much to sum");
         assert_eq!(of(Some(16), pixels(12), 2400), Variant::LanesSmall, "less than a quarter");
         assert_eq!(of(None, pixels(256), 2400), Variant::Lanes, "no subgroups");
+        let fast = Target { subgroup: Some(16), ..Target::baseline(DeviceClass::Cpu) };
+        assert_eq!(Variant::choose(&fast, &params(96), Element::F32, &pixels(12), 2400), Variant::Lanes, "a driver that compiles fast");
         let without_pairs = Target { subgroup: Some(8), int64: false, ..Target::baseline(DeviceClass::Cpu) };
         let chosen = Variant::choose(&without_pairs, &params(96), Element::F32, &pixels(256), 2400);
         assert_eq!(chosen, Variant::Lanes, "no integers of 64 bits");
