@@ -91,6 +91,7 @@ fn branching() -> (Graph, ValueId, ValueId) {
     s.dropout(0.4).unwrap();
     let trunk = s.value();
     s.conv2d(6, Window::square(3, 1, 1)).unwrap();
+    // New layers go here: no ReLU takes their negative inputs or the gradients of them.
     s.avg_pool2d(Window { padding: [1, 1], ..Window::square(3, 2, 1).ceil() }).unwrap();
     let left = s.value();
     let mut s = builder.sequential(trunk);

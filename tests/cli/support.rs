@@ -69,7 +69,8 @@ impl Ran {
         self
     }
 
-    /// Expects a failure with this code, said in one line; returns that line.
+    /// Expects a failure with this code, said in one line; returns that line. What clap refuses takes more lines: that belongs into
+    /// `usage_errors_are_2`.
     pub fn fails(&self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{self}");
         let errors = self.errors();
