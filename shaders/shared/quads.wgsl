@@ -1,5 +1,5 @@
-// Four neighbouring values as one load. In single precision two of them are one integer: a gather of a CPU takes as long
-// as it has elements, whatever their size, and so does loading lane by lane.
+// Four neighbouring values as one load. In single precision two of them are one integer: on CPUs a gather takes as long as
+// it has elements, whatever their size.
 #if HALF
 alias Quad = vec4<f16>;
 
