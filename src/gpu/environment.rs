@@ -13,9 +13,9 @@ const DRIVER_CACHE: &str = "MESA_SHADER_CACHE_DIR";
 ///
 /// llvmpipe uses vectors of 256 bits if it is not asked for more; on processors with AVX-512 those of 512 make the kernels of some
 /// versions up to 1.4 times as fast ([`llvmpipe`]). Mesa's device-selection layer asks Wayland for a display and, without a session,
-/// prints an error that is none. Where vectors of two widths are possible, each gets a folder of its own for compiled kernels:
-/// Mesa 25.0 loads those of the other, and the program ends with a segmentation fault. Without a folder for caches
-/// (`NIN_WGPU_NO_CACHE`), drivers keep no kernels either.
+/// prints an error that is none. Each width of llvmpipe's vectors gets a folder of its own for compiled kernels: Mesa 25.0 loads
+/// those of another, and the program ends with a segmentation fault. Without a folder for caches (`NIN_WGPU_NO_CACHE`), drivers keep no
+/// kernels either.
 ///
 /// # Safety
 ///
@@ -34,8 +34,8 @@ pub unsafe fn prepare_environment() {
     if caches.is_none() {
         set("MESA_SHADER_CACHE_DISABLE", "true".as_ref());
     }
-    if has_wide_vectors() && llvmpipe::is_installed() {
-        if llvmpipe::gains_from_wide_vectors() {
+    if llvmpipe::is_installed() {
+        if has_wide_vectors() && llvmpipe::gains_from_wide_vectors() {
             set("LP_NATIVE_VECTOR_WIDTH", "512".as_ref());
         }
         if let Some(caches) = caches {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 pub const TESTS: &[Test] = &[
     ("the_first_answer_comes_soon", Device, the_first_answer_comes_soon),
     ("pipelines_are_kept_and_damage_is_left_aside", Device, pipelines_are_kept_and_damage_is_left_aside),
+    ("each_vector_width_has_its_compiled_kernels", Device, each_vector_width_has_its_compiled_kernels),
     ("a_cache_that_cannot_be_written_is_a_detail", Device, a_cache_that_cannot_be_written_is_a_detail),
     ("weights_do_not_depend_on_where_images_lie_or_how_work_is_cut", Device, weights_do_not_depend_on_where_images_lie_or_how_work_is_cut),
     ("a_limit_that_is_no_number_is_2", Nothing, a_limit_that_is_no_number_is_2),
@@ -75,6 +76,20 @@ fn pipelines_are_kept_and_damage_is_left_aside() {
     }
     let (ran, _) = infer(folder.path(), &[]);
     assert!(ran.stderr.contains("bytes from") && ran.stdout == first.stdout, "{ran}");
+}
+
+/// Mesa 25.0 crashes on kernels that it compiled for vectors of another width.
+fn each_vector_width_has_its_compiled_kernels() {
+    let folder = tempfile::tempdir().unwrap();
+    let devices = run(&["devices", "--json"]).done().json();
+    let is_llvmpipe = devices[0]["name"].as_str().unwrap().contains("llvmpipe");
+    for width in ["128", "256", "128"] {
+        let mut command = program(&["infer", &sample()]);
+        command.env("NIN_WGPU_CACHE_DIR", folder.path()).env_remove("MESA_SHADER_CACHE_DIR").env("LP_NATIVE_VECTOR_WIDTH", width);
+        let ran = finish(&command.output().unwrap()).done();
+        assert!(ran.stdout.contains("Ankle boot"), "{ran}");
+        assert_eq!(folder.path().join(format!("llvmpipe-{width}")).is_dir(), is_llvmpipe, "{width}");
+    }
 }
 
 fn a_cache_that_cannot_be_written_is_a_detail() {
