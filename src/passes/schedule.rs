@@ -2,7 +2,7 @@
 
 use super::plan::{Plan, operand_value};
 use crate::graph::{Graph, Node, Operand, ValueId, ValueKind};
-use crate::kernels::{Dispatch, texture_bytes};
+use crate::kernels::{BindingKind, Dispatch, texture_bytes, texture_copy};
 use crate::ops::WORDS_OF_A_BLOCK;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -144,6 +144,7 @@ pub fn schedule(graph: &Graph, plan: &Plan, alignment: u64) -> Schedule {
     let mut buffers = BTreeMap::new();
     let mut dispatches = Vec::new();
     let passes = passes(graph);
+    let mut copied = Copied::default();
     for (index, (node, lowered)) in graph.nodes.iter().zip(&plan.lowered).enumerate() {
         let facts = |ids: &[ValueId]| ids.iter().map(|id| graph.fact(*id)).collect::<Vec<_>>();
         let mut macs = node.op.macs(&facts(&node.inputs), &facts(&node.outputs));
@@ -165,11 +166,41 @@ pub fn schedule(graph: &Graph, plan: &Plan, alignment: u64) -> Schedule {
                 buffers.insert(region.buffer, size);
                 region
             });
+            if copied.is_there_after(&dispatch) {
+                continue;
+            }
             let macs = std::mem::take(&mut macs);
             dispatches.push(ScheduledDispatch { path: node.path.clone(), op: node.op.name(), pass: passes[index], macs, dispatch });
         }
     }
     Schedule { dispatches, buffers, arena }
+}
+
+/// What textures hold: the region that was copied to each, by the kernel that copied it, and that nothing has written since.
+#[derive(Default)]
+struct Copied(BTreeMap<BufferRole, (&'static str, Region)>);
+
+impl Copied {
+    /// Whether a dispatch is a copy to a texture that has the same copy already: the two gradients of a convolution read the same
+    /// gradient of its output, one after the other. Else notes what the dispatch writes.
+    fn is_there_after(&mut self, dispatch: &Dispatch<Region>) -> bool {
+        let kernel = dispatch.kernel;
+        let copy = match dispatch.buffers[..] {
+            [from, to] if kernel.module.starts_with(texture_copy::COPY.module) => Some((to.buffer, (kernel.module, from))),
+            _ => None,
+        };
+        if copy.is_some_and(|(texture, source)| self.0.get(&texture) == Some(&source)) {
+            return true;
+        }
+        let overlaps = |a: &Region, b: &Region| a.buffer == b.buffer && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+        for (binding, written) in kernel.storage().zip(&dispatch.buffers) {
+            if matches!(binding.kind, BindingKind::ReadWrite | BindingKind::TextureWrite) {
+                self.0.retain(|texture, (_, source)| *texture != written.buffer && !overlaps(source, written));
+            }
+        }
+        self.0.extend(copy);
+        false
+    }
 }
 
 /// What every node is for. A node that nothing but gradients comes of belongs to the backward pass.

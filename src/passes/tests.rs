@@ -1,8 +1,9 @@
 //! Gradient rules against finite differences, in double precision on the host.
 
+use super::schedule::{Region, ScheduledDispatch};
 use super::{CompileOptions, Pass, autodiff, compile};
 use crate::graph::{Builder, Graph, ParameterRole, ValueId, ValueKind, interpret};
-use crate::kernels::{DeviceClass, Step, Target};
+use crate::kernels::{BindingKind, DeviceClass, Step, Target, texture_copy};
 use crate::models::{InputOptions, Model, ModelOptions, Purpose, Training, network};
 use crate::ops::{Add, SoftmaxCrossEntropy};
 use crate::rng::Stream;
@@ -154,6 +155,46 @@ fn every_dispatch_knows_its_direction() {
     assert_eq!((macs(Pass::Forward), macs(Pass::BackwardWeight)), (of(None), of(None)));
     assert_eq!(macs(Pass::BackwardInput), of(None) - of(Some("0.0")));
     assert_eq!((macs(Pass::Backward), macs(Pass::Update)), (0, 0));
+}
+
+/// Every kernel finds in its textures what its node would have copied there, and no copy is made twice.
+#[test]
+fn textures_hold_what_their_readers_want() {
+    let model = Model::find("nin-cifar").unwrap();
+    let input = InputOptions::plain(&model.defaults);
+    let graph = network(model, &model.defaults, &input, Purpose::Train, BATCH, BATCH, &Training::default()).unwrap().graph;
+    let target = Target { little_work: 0, subgroup: Some(8), texture_reuse: 0, ..Target::baseline(DeviceClass::Cpu) };
+    let compiled = compile(graph, &target, CompileOptions::default()).unwrap();
+    let copy = &texture_copy::COPY;
+    // By texture: what was copied there, and how many dispatches had written to the buffers by then.
+    let mut held = BTreeMap::new();
+    let mut writes: Vec<Region> = Vec::new();
+    let mut copies = BTreeMap::<(&str, &str), usize>::new();
+    for ScheduledDispatch { path, pass, dispatch, .. } in &compiled.schedule.dispatches {
+        if dispatch.kernel.name() == copy.name() {
+            held.insert(dispatch.buffers[1].buffer, (dispatch.buffers[0], writes.len()));
+            *copies.entry((path, pass.name())).or_default() += 1;
+            continue;
+        }
+        for (binding, region) in dispatch.kernel.storage().zip(&dispatch.buffers) {
+            match binding.kind {
+                BindingKind::Texture => {
+                    let (source, since) = held[&region.buffer];
+                    assert_eq!(source.bytes, region.bytes, "{path}: {}", binding.name);
+                    let is_stale = |written: &Region| {
+                        written.buffer == source.buffer
+                            && written.offset < source.offset + source.bytes
+                            && source.offset < written.offset + written.bytes
+                    };
+                    assert!(!writes[since..].iter().any(is_stale), "{path}: {} was written after it had been copied", binding.name);
+                }
+                BindingKind::ReadWrite => writes.push(*region),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(copies[&("3.0", "forward")], 2);
+    assert_eq!(copies[&("3.0", "backward_weight")] + copies[&("3.0", "backward_input")], 3, "{copies:?}");
 }
 
 #[test]
