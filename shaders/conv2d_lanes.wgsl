@@ -11,8 +11,8 @@
 //
 // Every invocation computes one tile of 8 x 16 results in registers, and no two share anything. llvmpipe (Mesa 22.3)
 // loads lane by lane, about 300 instructions for one vec4 of all 8 lanes, even where all lanes read the same address;
-// so what counts is the number of vec4 loads for each multiply-add: here 24 for 512. Tiles of 16 x 16, with 32 for 1,024, are no
-// faster and take twice as long to compile.
+// so what counts is the number of vec4 loads for each multiply-add: here 24 for 512. Tiles of 16 x 16, with 32 for 1,024, take twice
+// as long to compile and are no faster but in the weight gradient (benches/RESULTS.md, "Three llvmpipes").
 //
 // Bindings, all in vec4 along the channels: x and dx [batch, in_h, in_w, in_c], y and dy [batch, out_h, out_w, out_c],
 // weight [kernel_h, kernel_w, in_c, out_c], bias [out_c], partials [splits, kernel_h * kernel_w * in_c + 1, out_c]

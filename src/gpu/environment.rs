@@ -13,8 +13,8 @@ const DRIVER_CACHE: &str = "MESA_SHADER_CACHE_DIR";
 ///
 /// llvmpipe uses vectors of 256 bits if it is not asked for more; on processors with AVX-512 those of 512 make the kernels of some
 /// versions up to 1.4 times as fast ([`llvmpipe`]). Mesa's device-selection layer asks Wayland for a display and, without a session,
-/// prints an error that is none. Each width of llvmpipe's vectors gets a folder of its own for compiled kernels: Mesa 25.0 loads
-/// those of another, and the program ends with a segmentation fault. Without a folder for caches (`NIN_WGPU_NO_CACHE`), drivers keep no
+/// prints an error that is none. Where llvmpipe is installed, each width of its vectors gets a folder of its own for what Mesa's
+/// drivers compile: 25.0 loads kernels of another width, and the program ends with a segmentation fault. Without a folder for caches (`NIN_WGPU_NO_CACHE`), drivers keep no
 /// kernels either.
 ///
 /// # Safety
